@@ -5,7 +5,8 @@ using System.Text;
 namespace Peft.Core;
 
 /// <summary>
-/// Makes a copy of TorchSharp's Linux library that loads with the libstdc++ of GCC 12 and older.
+/// Makes a copy of TorchSharp's Linux library that loads with the libstdc++ of GCC 12 and older. <see cref="NativeRuntime"/> does it
+/// by itself where it is needed.
 /// </summary>
 /// <remarks>
 /// The library needs version <c>GLIBCXX_3.4.32</c> for one symbol, <c>std::ios_base_library_init()</c>, which only makes sure that the
@@ -13,113 +14,92 @@ namespace Peft.Core;
 /// <c>this</c>, and exists in every libstdc++. The name lies in <c>.dynstr</c> (the new one is shorter), the version in
 /// <c>.gnu.version_r</c>, where its entry gets the name and hash of <c>GLIBCXX_3.4</c>.
 /// </remarks>
-internal static class LibstdcxxCompatibility
+public static class LibstdcxxCompatibility
 {
     private const string WantedSymbol = "_ZSt21ios_base_library_initv";
     private const string OlderSymbol = "_ZNSt8ios_base4InitC1Ev";
     private const string WantedVersion = "GLIBCXX_3.4.32";
     private const string OlderVersion = "GLIBCXX_3.4";
-    private const uint VersionNeeds = 0x6ffffffe;   // SHT_GNU_verneed
 
-    /// <summary>Writes the edited copy into the user's cache folder (once) and returns its path.</summary>
+    /// <summary>Writes the edited copy and returns its path.</summary>
     /// <param name="library">The library as the package ships it.</param>
-    /// <returns>The copy, or null if <paramref name="library"/> does not ask for the newer version, so that editing cannot help.</returns>
-    public static string? MakeLoadableCopy(string library)
+    /// <param name="cacheFolder">Where copies are kept from one process to the next; null for the user's local application data.</param>
+    /// <returns>The copy, or null if <paramref name="library"/> does not ask for the newer version, so that editing cannot help.
+    /// Where the cache folder cannot be written, the copy lies in a fresh temporary folder, which the caller deletes when it has loaded it.</returns>
+    /// <exception cref="IOException">Neither the cache nor the temporary folder can be written.</exception>
+    public static LibraryCopy? MakeLoadableCopy(string library, string? cacheFolder = null)
     {
         byte[] bytes = File.ReadAllBytes(library);
         if (!Edit(bytes)) return null;
-        string folder = Path.Combine(CacheFolder(), Convert.ToHexString(SHA256.HashData(bytes))[..16]);
-        string copy = Path.Combine(folder, Path.GetFileName(library));
-        if (File.Exists(copy) && File.ReadAllBytes(copy).AsSpan().SequenceEqual(bytes)) return copy;
-        Directory.CreateDirectory(folder);
-        string temporary = Path.Combine(folder, Path.GetRandomFileName());
-        File.WriteAllBytes(temporary, bytes);
-        File.Move(temporary, copy, overwrite: true);
-        return copy;
+        string name = Path.GetFileName(library);
+        string root = cacheFolder ?? DefaultCacheFolder;
+        if (root.Length > 0 && TryKeep(root, name, bytes) is { } kept) return new LibraryCopy(kept, IsTemporary: false);
+
+        // Readable by this user alone and new: nobody else can have put a library there.
+        string temporary = Directory.CreateTempSubdirectory("peft-net-").FullName;
+        string copy = Path.Combine(temporary, name);
+        File.WriteAllBytes(copy, bytes);
+        return new LibraryCopy(copy, IsTemporary: true);
     }
 
-    private static string CacheFolder()
+    private static string DefaultCacheFolder
     {
-        string user = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
-        foreach (string root in new[] { user, Path.GetTempPath() })
+        get
         {
-            if (root.Length == 0) continue;
-            string folder = Path.Combine(root, "peft-net", "native");
-            try
-            {
-                Directory.CreateDirectory(folder);
-                return folder;
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // A home folder that cannot be written (containers): the next root.
-            }
+            string user = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
+            return user.Length == 0 ? "" : Path.Combine(user, "peft-net", "native");
         }
-        return Path.Combine(Path.GetTempPath(), "peft-net", "native");
     }
 
-    /// <summary>Edits an ELF64 little-endian image in place.</summary>
-    /// <returns>False if the image is of another kind or lacks the symbol or the version: nothing is changed then.</returns>
-    internal static bool Edit(Span<byte> elf)
+    private static string? TryKeep(string root, string name, byte[] bytes)
     {
-        if (elf.Length < 64 || !elf[..6].SequenceEqual(new byte[] { 0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1 })) return false;
-        long table = (long)BinaryPrimitives.ReadUInt64LittleEndian(elf[40..]);
-        int entrySize = BinaryPrimitives.ReadUInt16LittleEndian(elf[58..]);
-        int count = BinaryPrimitives.ReadUInt16LittleEndian(elf[60..]);
-        if (table <= 0 || table + (long)entrySize * count > elf.Length) return false;
-
-        for (int i = 0; i < count; i++)
+        try
         {
-            var section = elf[(int)(table + (long)i * entrySize)..];
-            if (BinaryPrimitives.ReadUInt32LittleEndian(section[4..]) != VersionNeeds) continue;
-            var needs = Contents(elf, section);
-            int link = (int)BinaryPrimitives.ReadUInt32LittleEndian(section[40..]);
-            if (link >= count) return false;
-            var strings = Contents(elf, elf[(int)(table + (long)link * entrySize)..]);
-
-            int symbol = IndexOfName(strings, WantedSymbol);
-            int older = IndexOfName(strings, OlderVersion);
-            int entry = FindVersion(needs, strings, WantedVersion);
-            if (symbol < 0 || older < 0 || entry < 0) return false;
-
-            var name = strings.Slice(symbol, WantedSymbol.Length);
-            name.Clear();
-            Encoding.ASCII.GetBytes(OlderSymbol, name);
-            BinaryPrimitives.WriteUInt32LittleEndian(needs[entry..], ElfHash(OlderVersion));
-            BinaryPrimitives.WriteUInt32LittleEndian(needs[(entry + 8)..], (uint)older);
-            return true;
+            string folder = Path.Combine(root, Convert.ToHexString(SHA256.HashData(bytes))[..16]);
+            string copy = Path.Combine(folder, name);
+            if (File.Exists(copy) && File.ReadAllBytes(copy).AsSpan().SequenceEqual(bytes)) return copy;
+            Directory.CreateDirectory(folder);
+            string partial = Path.Combine(folder, Path.GetRandomFileName());
+            File.WriteAllBytes(partial, bytes);
+            File.Move(partial, copy, overwrite: true);
+            return copy;
         }
-        return false;
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;   // A home folder that cannot be written (containers) or is full.
+        }
     }
 
-    private static Span<byte> Contents(Span<byte> elf, Span<byte> section)
-        => elf.Slice((int)BinaryPrimitives.ReadUInt64LittleEndian(section[24..]), (int)BinaryPrimitives.ReadUInt64LittleEndian(section[32..]));
-
-    private static int IndexOfName(ReadOnlySpan<byte> strings, string name)
+    /// <summary>Edits a library's bytes in place.</summary>
+    /// <param name="elf">A whole ELF64 little-endian file.</param>
+    /// <returns>False if the file is of another kind or does not ask for the newer version: nothing is changed then.</returns>
+    public static bool Edit(byte[] elf)
     {
-        byte[] pattern = Encoding.ASCII.GetBytes("\0" + name + "\0");
-        int at = strings.IndexOf(pattern);
+        ArgumentNullException.ThrowIfNull(elf);
+        using var stream = new MemoryStream(elf, writable: false);
+        if (ElfImage.TryOpen(stream) is not { } image) return false;
+        if (!image.TryFind(ElfVersions.NeedsKind, out var needsSection, out var namesSection)) return false;
+        var names = elf.AsSpan((int)namesSection.Offset, namesSection.Length);
+        int symbol = IndexOfName(names, WantedSymbol);
+        int older = IndexOfName(names, OlderVersion);
+        long entry = -1;
+        foreach (var need in ElfVersions.Needs(image.Read(needsSection), image.Read(namesSection)))
+            if (need.Version == WantedVersion) entry = need.Entry;
+        if (symbol < 0 || older < 0 || entry < 0) return false;
+
+        var name = names.Slice(symbol, WantedSymbol.Length);
+        name.Clear();
+        Encoding.ASCII.GetBytes(OlderSymbol, name);
+        var needs = elf.AsSpan((int)needsSection.Offset, needsSection.Length);
+        BinaryPrimitives.WriteUInt32LittleEndian(needs[(int)entry..], ElfHash(OlderVersion));
+        BinaryPrimitives.WriteUInt32LittleEndian(needs[((int)entry + 8)..], (uint)older);
+        return true;
+    }
+
+    private static int IndexOfName(ReadOnlySpan<byte> names, string name)
+    {
+        int at = names.IndexOf(Encoding.ASCII.GetBytes("\0" + name + "\0"));
         return at < 0 ? -1 : at + 1;
-    }
-
-    /// <summary>Offset of the Elf64_Vernaux entry (hash, flags, other, name, next) that names <paramref name="version"/>, or -1.</summary>
-    private static int FindVersion(ReadOnlySpan<byte> needs, ReadOnlySpan<byte> strings, string version)
-    {
-        byte[] pattern = Encoding.ASCII.GetBytes(version + "\0");
-        for (int need = 0; ;)
-        {
-            int auxiliaries = BinaryPrimitives.ReadUInt16LittleEndian(needs[(need + 2)..]);
-            int entry = need + (int)BinaryPrimitives.ReadUInt32LittleEndian(needs[(need + 8)..]);
-            for (int i = 0; i < auxiliaries; i++)
-            {
-                int name = (int)BinaryPrimitives.ReadUInt32LittleEndian(needs[(entry + 8)..]);
-                if (strings[name..].StartsWith(pattern)) return entry;
-                entry += (int)BinaryPrimitives.ReadUInt32LittleEndian(needs[(entry + 12)..]);
-            }
-            int next = (int)BinaryPrimitives.ReadUInt32LittleEndian(needs[(need + 12)..]);
-            if (next == 0) return -1;
-            need += next;
-        }
     }
 
     /// <summary>The hash of the System V ABI, used for version names.</summary>
@@ -136,3 +116,8 @@ internal static class LibstdcxxCompatibility
         return hash;
     }
 }
+
+/// <summary>An edited copy of a library.</summary>
+/// <param name="Path">The copy.</param>
+/// <param name="IsTemporary">Whether it lies in a folder made for it alone, to be deleted once it is loaded.</param>
+public sealed record LibraryCopy(string Path, bool IsTemporary);

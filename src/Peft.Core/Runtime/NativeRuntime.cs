@@ -62,9 +62,25 @@ public static class NativeRuntime
                     if (File.Exists(path)) TryLoad(path);
                 }
                 if (TryLoad(file) is { } handle) return handle;
-                if (LibstdcxxCompatibility.MakeLoadableCopy(file) is { } copy && TryLoad(copy) is { } patched) return patched;
+                if (TryLoadEdited(file) is { } edited) return edited;
             }
             return IntPtr.Zero;
+        }
+    }
+
+    private static IntPtr? TryLoadEdited(string file)
+    {
+        try
+        {
+            if (LibstdcxxCompatibility.MakeLoadableCopy(file) is not { } copy) return null;
+            var handle = TryLoad(copy.Path);
+            if (copy.IsTemporary) Directory.Delete(Path.GetDirectoryName(copy.Path)!, recursive: true);   // stays mapped
+            return handle;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Attempted.Add(new NativeLoadAttempt(file, $"an edited copy for this libstdc++ could not be written: {e.Message}"));
+            return null;
         }
     }
 
@@ -78,9 +94,17 @@ public static class NativeRuntime
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            Attempted.Add(new NativeLoadAttempt(path, e.Message));
+            Attempted.Add(new NativeLoadAttempt(path, LoaderMessage(e)));
             return null;
         }
+    }
+
+    /// <summary>The loader's own words out of .NET's message, which opens with a paragraph of advice and repeats itself for every name tried.</summary>
+    internal static string LoaderMessage(Exception error)
+    {
+        var lines = error.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        var own = lines.Skip(1).Distinct().ToList();
+        return own.Count == 0 ? error.Message.Trim() : string.Join("; ", own);
     }
 
     /// <summary>Folders that can hold the application's native files: those of the host, then those beside the application.</summary>
@@ -95,7 +119,7 @@ public static class NativeRuntime
         return folders.Select(f => f.TrimEnd(Path.DirectorySeparatorChar)).Distinct().Where(Directory.Exists);
     }
 
-    private static string PortableRuntimeIdentifier
+    internal static string PortableRuntimeIdentifier
     {
         get
         {
