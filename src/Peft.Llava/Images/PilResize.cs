@@ -34,6 +34,14 @@ public static class PilResize
         ResizeFilter filter = ResizeFilter.Bicubic, PassOrder order = PassOrder.Current)
     {
         ArgumentNullException.ThrowIfNull(image);
+        ResizeWindow(image.Pixels, image.Size, size, window, destination, stride, filter, order);
+    }
+
+    /// <summary>The same over pixels that need not fill an array of their own.</summary>
+    internal static void ResizeWindow(
+        ReadOnlySpan<byte> pixels, ImageSize from, ImageSize size, ImageWindow window, Span<byte> destination, int stride,
+        ResizeFilter filter, PassOrder order)
+    {
         if (window.X < 0 || window.Y < 0 || window.Width < 1 || window.Height < 1
             || window.X + window.Width > size.Width || window.Y + window.Height > size.Height)
             throw new ArgumentOutOfRangeException(nameof(window), window, $"The window lies outside the resized picture of {size}.");
@@ -41,29 +49,30 @@ public static class PilResize
             throw new ArgumentException($"The destination is too small for {window.Width}x{window.Height} pixels with a stride of {stride}.", nameof(destination));
         if (filter == ResizeFilter.Nearest)
         {
-            Nearest(image, size, window, destination, stride);
+            Nearest(pixels, from, size, window, destination, stride);
             return;
         }
-        bool horizontal = size.Width != image.Width, vertical = size.Height != image.Height;
+        int row = 3 * from.Width;
+        bool horizontal = size.Width != from.Width, vertical = size.Height != from.Height;
         if (horizontal && vertical)
         {
-            if (order == PassOrder.Current && VerticalFirst(image.Size, size)) VerticalThenHorizontal(image, size, window, destination, stride, filter);
-            else HorizontalThenVertical(image, size, window, destination, stride, filter);
+            if (order == PassOrder.Current && VerticalFirst(from, size)) VerticalThenHorizontal(pixels, from, size, window, destination, stride, filter);
+            else HorizontalThenVertical(pixels, from, size, window, destination, stride, filter);
         }
         else if (horizontal)
         {
-            var weights = FilterWeights.Create(image.Width, size.Width, window.X, window.Width, filter);
-            ResizePasses.Horizontal(image.Pixels.AsSpan(3 * image.Width * window.Y), 3 * image.Width, image.Width, window.Height, weights, destination, stride);
+            var weights = FilterWeights.Create(from.Width, size.Width, window.X, window.Width, filter);
+            ResizePasses.Horizontal(pixels[(row * window.Y)..], row, from.Width, window.Height, weights, destination, stride);
         }
         else if (vertical)
         {
-            var weights = FilterWeights.Create(image.Height, size.Height, window.Y, window.Height, filter);
-            ResizePasses.Vertical(image.Pixels.AsSpan(3 * window.X), 3 * image.Width, 3 * window.Width, weights, 0, destination, stride);
+            var weights = FilterWeights.Create(from.Height, size.Height, window.Y, window.Height, filter);
+            ResizePasses.Vertical(pixels[(3 * window.X)..], row, 3 * window.Width, weights, 0, destination, stride);
         }
         else
         {
             for (int y = 0; y < window.Height; y++)
-                image.Row(window.Y + y).Slice(3 * window.X, 3 * window.Width).CopyTo(destination[(stride * y)..]);
+                pixels.Slice(row * (window.Y + y) + 3 * window.X, 3 * window.Width).CopyTo(destination[(stride * y)..]);
         }
     }
 
@@ -72,17 +81,17 @@ public static class PilResize
         => to.Height < from.Height && from.Height - to.Height > 2 * (from.Width - to.Width);
 
     private static void HorizontalThenVertical(
-        RgbImage image, ImageSize size, ImageWindow window, Span<byte> destination, int stride, ResizeFilter filter)
+        ReadOnlySpan<byte> pixels, ImageSize from, ImageSize size, ImageWindow window, Span<byte> destination, int stride, ResizeFilter filter)
     {
-        var across = FilterWeights.Create(image.Width, size.Width, window.X, window.Width, filter);
-        var down = FilterWeights.Create(image.Height, size.Height, window.Y, window.Height, filter);
+        var across = FilterWeights.Create(from.Width, size.Width, window.X, window.Width, filter);
+        var down = FilterWeights.Create(from.Height, size.Height, window.Y, window.Height, filter);
         int first = down.First[0], rows = down.First[^1] + down.Taps[^1] - first;         // only rows that the second pass reads
         int between = 3 * window.Width;
-        byte[] rented = ArrayPool<byte>.Shared.Rent(between * rows);
+        byte[] rented = ArrayPool<byte>.Shared.Rent(ImageShapeException.CheckedBytes(window.Width, rows));
         try
         {
             var middle = rented.AsSpan(0, between * rows);
-            ResizePasses.Horizontal(image.Pixels.AsSpan(3 * image.Width * first), 3 * image.Width, image.Width, rows, across, middle, between);
+            ResizePasses.Horizontal(pixels[(3 * from.Width * first)..], 3 * from.Width, from.Width, rows, across, middle, between);
             ResizePasses.Vertical(middle, between, between, down, first, destination, stride);
         }
         finally
@@ -92,17 +101,17 @@ public static class PilResize
     }
 
     private static void VerticalThenHorizontal(
-        RgbImage image, ImageSize size, ImageWindow window, Span<byte> destination, int stride, ResizeFilter filter)
+        ReadOnlySpan<byte> pixels, ImageSize from, ImageSize size, ImageWindow window, Span<byte> destination, int stride, ResizeFilter filter)
     {
-        var across = FilterWeights.Create(image.Width, size.Width, window.X, window.Width, filter);
-        var down = FilterWeights.Create(image.Height, size.Height, window.Y, window.Height, filter);
-        int between = 3 * image.Width;
-        byte[] rented = ArrayPool<byte>.Shared.Rent(between * window.Height);
+        var across = FilterWeights.Create(from.Width, size.Width, window.X, window.Width, filter);
+        var down = FilterWeights.Create(from.Height, size.Height, window.Y, window.Height, filter);
+        int between = 3 * from.Width;
+        byte[] rented = ArrayPool<byte>.Shared.Rent(ImageShapeException.CheckedBytes(from.Width, window.Height));
         try
         {
             var middle = rented.AsSpan(0, between * window.Height);
-            ResizePasses.Vertical(image.Pixels, between, between, down, 0, middle, between);
-            ResizePasses.Horizontal(middle, between, image.Width, window.Height, across, destination, stride);
+            ResizePasses.Vertical(pixels, between, between, down, 0, middle, between);
+            ResizePasses.Horizontal(middle, between, from.Width, window.Height, across, destination, stride);
         }
         finally
         {
@@ -110,15 +119,16 @@ public static class PilResize
         }
     }
 
-    private static void Nearest(RgbImage image, ImageSize size, ImageWindow window, Span<byte> destination, int stride)
+    private static void Nearest(
+        ReadOnlySpan<byte> pixels, ImageSize from, ImageSize size, ImageWindow window, Span<byte> destination, int stride)
     {
-        double scaleX = (double)image.Width / size.Width, scaleY = (double)image.Height / size.Height;
+        double scaleX = (double)from.Width / size.Width, scaleY = (double)from.Height / size.Height;
         for (int y = 0; y < window.Height; y++)
         {
-            var from = image.Row(Math.Min((int)((window.Y + y + 0.5) * scaleY), image.Height - 1));
+            var row = pixels[(3 * from.Width * Math.Min((int)((window.Y + y + 0.5) * scaleY), from.Height - 1))..];
             var to = destination.Slice(stride * y, 3 * window.Width);
             for (int x = 0; x < window.Width; x++)
-                from.Slice(3 * Math.Min((int)((window.X + x + 0.5) * scaleX), image.Width - 1), 3).CopyTo(to[(3 * x)..]);
+                row.Slice(3 * Math.Min((int)((window.X + x + 0.5) * scaleX), from.Width - 1), 3).CopyTo(to[(3 * x)..]);
         }
     }
 }

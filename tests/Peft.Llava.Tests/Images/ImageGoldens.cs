@@ -34,6 +34,10 @@ internal static class ImageGoldens
         return (t.data<byte>().ToArray(), t.shape);
     }
 
+    /// <summary>Every n-th row of a picture.</summary>
+    public static byte[] EveryRow(RgbImage image, int step)
+        => [.. Enumerable.Range(0, (image.Height + step - 1) / step).SelectMany(i => image.Row(i * step).ToArray())];
+
     /// <summary>SHA-256 as the cases write it.</summary>
     public static string Sha(byte[] bytes) => Convert.ToHexStringLower(SHA256.HashData(bytes));
 
