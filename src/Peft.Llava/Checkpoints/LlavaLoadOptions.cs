@@ -1,0 +1,27 @@
+using TorchSharp;
+
+namespace Peft.Llava;
+
+/// <summary>How <see cref="LlavaModel.Load"/> reads a checkpoint.</summary>
+public sealed record LlavaLoadOptions
+{
+    /// <summary>
+    /// The dtype to compute in; all floating-point tensors are brought to it, one at a time. Null keeps the stored dtypes, and the weights
+    /// memory-mapped: nothing is read before its first use.
+    /// </summary>
+    public torch.ScalarType? Dtype { get; init; }
+
+    /// <summary>
+    /// The vision tower's folder (original layout), where <c>mm_vision_tower</c> does not lead to it: a full path, or relative to the working folder.
+    /// </summary>
+    public string? VisionTower { get; init; }
+
+    /// <summary>The configuration to use instead of the folder's own, for changed values.</summary>
+    public LlavaConfig? Config { get; init; }
+
+    /// <summary>Where the model goes; null for the CPU.</summary>
+    public torch.Device? Device { get; init; }
+
+    /// <summary>How linear layers are stored; null for dense. Asked for every linear layer.</summary>
+    public LinearStorage? Storage { get; init; }
+}

@@ -1,0 +1,68 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>
+/// Runs a decoder layer without keeping its activations: only its input is saved, and the backward runs the layer once more. The random
+/// state of the first run is used again, so dropout draws the same mask; gradients are bit-equal to those without checkpointing.
+/// </summary>
+internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<GradientCheckpoint>
+{
+    /// <summary>The name TorchSharp registers this function under.</summary>
+    public override string Name => nameof(GradientCheckpoint);
+
+    /// <summary>Runs <paramref name="layer"/>, checkpointed where a backward may come.</summary>
+    /// <param name="layer">The layer; its trainable parameters get their gradients from the nested backward.</param>
+    /// <param name="x">(N, D).</param>
+    /// <param name="context">Shared by all layers; must have no cache.</param>
+    /// <returns>(N, D), in the current dispose scope.</returns>
+    public static Tensor Run(LlamaLayer layer, Tensor x, DecoderContext context)
+    {
+        if (!is_grad_enabled() || (!x.requires_grad && !layer.parameters().Any(p => p.requires_grad)))
+            return layer.Forward(x, context);
+        using var scope = NewDisposeScope();
+        // Frozen inputs (embeddings and projector not trained) must not cut the graph: the anchor makes the output require a gradient.
+        var anchor = zeros(1, requires_grad: true);
+        return apply(x, anchor, context.Rope.Cos, context.Rope.Sin, layer, context.Layout, x.requires_grad).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
+    {
+        ArgumentNullException.ThrowIfNull(ctx);
+        var (x, cos, sin) = ((Tensor)vars[0], (Tensor)vars[2], (Tensor)vars[3]);
+        var (layer, layout) = ((LlamaLayer)vars[4], (SequenceLayout)vars[5]);
+        ctx.set_materialize_grads(false);
+        var random = get_rng_state();
+        ctx.save_for_backward([x, cos, sin, random]);
+        ctx.save_data("layer", layer);
+        ctx.save_data("layout", layout);
+        ctx.save_data("needsInput", vars[6]);
+        return layer.Forward(x, new DecoderContext(layout, new RotaryTables(cos, sin)));
+    }
+
+    /// <inheritdoc/>
+    public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
+    {
+        ArgumentNullException.ThrowIfNull(ctx);
+        ArgumentNullException.ThrowIfNull(grad_output);
+        using var scope = NewDisposeScope();
+        var saved = ctx.get_saved_variables();
+        var layer = (LlamaLayer)ctx.get_data("layer");
+        var layout = (SequenceLayout)ctx.get_data("layout");
+        bool needsInput = (bool)ctx.get_data("needsInput");
+        var now = get_rng_state();
+        set_rng_state(saved[3]);
+        var x = saved[0].detach().requires_grad_(needsInput);
+        using (enable_grad())
+        {
+            var y = layer.Forward(x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2])));
+            y.backward([grad_output]);
+        }
+        set_rng_state(now);
+        var gradient = needsInput ? x.grad!.MoveToOuterDisposeScope() : null!;
+        grad_output.Dispose();
+        return [gradient, null!, null!, null!, null!, null!, null!];
+    }
+}

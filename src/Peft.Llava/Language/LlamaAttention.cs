@@ -1,0 +1,46 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>The self-attention of one decoder layer.</summary>
+public sealed class LlamaAttention : nn.Module
+{
+#pragma warning disable IDE0044, CA1823 // registered by TorchSharp through reflection; adapters replace the fields' values
+    [TorchSharp.Utils.ComponentName(Name = "q_proj")] private nn.Module<Tensor, Tensor> _query;
+    [TorchSharp.Utils.ComponentName(Name = "k_proj")] private nn.Module<Tensor, Tensor> _key;
+    [TorchSharp.Utils.ComponentName(Name = "v_proj")] private nn.Module<Tensor, Tensor> _value;
+    [TorchSharp.Utils.ComponentName(Name = "o_proj")] private nn.Module<Tensor, Tensor> _output;
+#pragma warning restore IDE0044, CA1823
+    private readonly int _headDim;
+    private readonly int _layer;
+
+    internal LlamaAttention(
+        nn.Module<Tensor, Tensor> query, nn.Module<Tensor, Tensor> key, nn.Module<Tensor, Tensor> value, nn.Module<Tensor, Tensor> output,
+        int headDim, int layer)
+        : base(nameof(LlamaAttention))
+    {
+        _query = query;
+        _key = key;
+        _value = value;
+        _output = output;
+        _headDim = headDim;
+        _layer = layer;
+        RegisterComponents();
+    }
+
+    /// <summary>(N, D) to (N, D), in the current dispose scope.</summary>
+    internal Tensor Forward(Tensor x, DecoderContext context)
+    {
+        using var scope = NewDisposeScope();
+        var q = RotaryEmbedding.Rotate(Split(_query.call(x)), context.Rope.Cos, context.Rope.Sin);
+        var k = RotaryEmbedding.Rotate(Split(_key.call(x)), context.Rope.Cos, context.Rope.Sin);
+        var v = Split(_value.call(x));
+        var mixed = context.Cache is null
+            ? CausalAttention.Apply(q, k, v, context.Layout)
+            : context.Cache.Attend(_layer, q, k, v, context.Layout);
+        return _output.call(mixed.reshape(x.shape[0], -1)).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Split(Tensor x) => x.view(x.shape[0], -1, _headDim);
+}

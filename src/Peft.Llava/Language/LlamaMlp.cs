@@ -1,0 +1,30 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>The gated MLP of one decoder layer: down(silu(gate(x)) * up(x)).</summary>
+public sealed class LlamaMlp : nn.Module<Tensor, Tensor>
+{
+#pragma warning disable IDE0044, CA1823 // registered by TorchSharp through reflection; adapters replace the fields' values
+    [TorchSharp.Utils.ComponentName(Name = "gate_proj")] private nn.Module<Tensor, Tensor> _gate;
+    [TorchSharp.Utils.ComponentName(Name = "up_proj")] private nn.Module<Tensor, Tensor> _up;
+    [TorchSharp.Utils.ComponentName(Name = "down_proj")] private nn.Module<Tensor, Tensor> _down;
+#pragma warning restore IDE0044, CA1823
+
+    internal LlamaMlp(nn.Module<Tensor, Tensor> gate, nn.Module<Tensor, Tensor> up, nn.Module<Tensor, Tensor> down)
+        : base(nameof(LlamaMlp))
+    {
+        _gate = gate;
+        _up = up;
+        _down = down;
+        RegisterComponents();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor input)
+    {
+        using var scope = NewDisposeScope();
+        return _down.call(SwiGlu.Apply(_gate.call(input), _up.call(input))).MoveToOuterDisposeScope();
+    }
+}

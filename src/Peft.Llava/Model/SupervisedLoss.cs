@@ -1,0 +1,33 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>Cross-entropy of next tokens, with logits only where a token is supervised.</summary>
+public static class SupervisedLoss
+{
+    /// <summary>Rows whose logits exist at the same time.</summary>
+    public const int ChunkRows = 512;
+
+    /// <summary>The sum of the losses.</summary>
+    /// <param name="states">(S, D): final states of the supervised rows.</param>
+    /// <param name="targets">I64 (S): the id each must predict.</param>
+    /// <param name="head">The output head, (…, D) to (…, V).</param>
+    /// <returns>F32 scalar in the current dispose scope; 0 for no row.</returns>
+    public static Tensor Sum(Tensor states, Tensor targets, nn.Module<Tensor, Tensor> head)
+    {
+        ArgumentNullException.ThrowIfNull(states);
+        ArgumentNullException.ThrowIfNull(targets);
+        ArgumentNullException.ThrowIfNull(head);
+        using var scope = NewDisposeScope();
+        long rows = targets.shape[0];
+        var total = zeros([], ScalarType.Float32, states.device);
+        for (long start = 0; start < rows; start += ChunkRows)
+        {
+            long count = Math.Min(ChunkRows, rows - start);
+            var logits = head.call(states.narrow(0, start, count)).to(ScalarType.Float32);
+            total = total + nn.functional.cross_entropy(logits, targets.narrow(0, start, count), reduction: nn.Reduction.Sum);
+        }
+        return total.MoveToOuterDisposeScope();
+    }
+}

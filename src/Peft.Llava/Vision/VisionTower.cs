@@ -1,0 +1,52 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>LLaVA's vision tower: a CLIP model whose selected hidden state is what the projector reads.</summary>
+public sealed class VisionTower : nn.Module<Tensor, Tensor>
+{
+#pragma warning disable IDE0044, CA1823 // registered by TorchSharp through reflection
+    [TorchSharp.Utils.ComponentName(Name = "vision_tower")] private ClipVisionModel _clip;
+#pragma warning restore IDE0044, CA1823
+    private readonly FeatureLayer _layer;
+    private readonly bool _keepClassToken;
+
+    internal VisionTower(ClipVisionModel clip, FeatureLayer layer, bool keepClassToken)
+        : base(nameof(VisionTower))
+    {
+        _clip = clip;
+        _layer = layer;
+        _keepClassToken = keepClassToken;
+        RegisterComponents();
+    }
+
+    /// <summary>The dtype the tower computes in.</summary>
+    public ScalarType Dtype => _clip.Model.Dtype;
+
+    /// <summary>
+    /// Whether gradients flow through the tower to trained parameters in it. LLaVA runs it without gradients always, even if
+    /// <c>unfreeze_mm_vision_tower</c> is set; transformers' LLaVA lets them through (the default of that layout).
+    /// </summary>
+    public bool GradientsFlow { get; set; }
+
+    /// <summary>Features of image tiles.</summary>
+    /// <param name="input">(tiles, 3, S, S), floating point; cast to the tower's dtype.</param>
+    /// <returns>(tiles, P, Hv), in the current dispose scope.</returns>
+    public override Tensor forward(Tensor input)
+    {
+        using var scope = NewDisposeScope();
+        if (!GradientsFlow)
+        {
+            using var noGrad = no_grad();
+            return Select(input).MoveToOuterDisposeScope();
+        }
+        return Select(input).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Select(Tensor pixels)
+    {
+        var state = _clip.Model.HiddenState(pixels, _layer);
+        return _keepClassToken ? state : state.narrow(1, 1, state.shape[1] - 1);
+    }
+}
