@@ -4,8 +4,8 @@ namespace Peft.Core;
 
 /// <summary>Where one tensor stands in a file, without its data.</summary>
 /// <param name="Name">The tensor's name in the file.</param>
-/// <param name="Dtype">Its dtype. Dtypes that TorchSharp does not know (8-bit floats) are given as <see cref="ScalarType.Byte"/>.</param>
-/// <param name="Shape">Its shape.</param>
+/// <param name="Dtype">Its dtype in memory. Dtypes that TorchSharp does not know are kept as bytes: see <see cref="TensorDtypes"/>.</param>
+/// <param name="Shape">Its shape in memory.</param>
 /// <param name="DtypeName">The dtype's name in safetensors' words: F32, BF16, F8_E4M3, …</param>
 public sealed record TensorEntry(string Name, ScalarType Dtype, IReadOnlyList<long> Shape, string DtypeName)
 {
@@ -30,7 +30,8 @@ public interface ITensorReader : IDisposable
 
     /// <summary>
     /// One tensor, memory-mapped copy-on-write where the format allows it (the file is never changed; pages are read on first use and
-    /// shared between processes), otherwise as <see cref="Load"/>. The tensor stays valid after the reader is disposed.
+    /// shared between processes), otherwise as <see cref="Load"/>. The tensor stays valid after the reader is disposed. While it lives the
+    /// file must not be cut or written into; replacing it by another file of the same name, as <see cref="AtomicFile"/> does, is safe.
     /// </summary>
     /// <param name="name">A name of <see cref="Entries"/>.</param>
     /// <returns>A tensor on the CPU, detached from any dispose scope; the caller disposes it.</returns>

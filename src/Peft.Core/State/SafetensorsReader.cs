@@ -1,95 +1,83 @@
-using System.Buffers.Binary;
-using System.Text.Json;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
 
-/// <summary>Reads a <c>.safetensors</c> file; tensors can be memory-mapped.</summary>
+/// <summary>
+/// Reads a <c>.safetensors</c> file; tensors can be memory-mapped. What dtypes become in memory is said by <see cref="TensorDtypes"/>.
+/// </summary>
 public sealed class SafetensorsReader : ITensorReader
 {
-    private readonly Dictionary<string, TensorEntry> _entries = [];
-    private readonly Dictionary<string, (long Begin, long End)> _places = [];
-    private readonly Dictionary<ScalarType, Tensor> _mappings = [];
-    private readonly long _dataStart;
-    private readonly long _fileLength;
+    private readonly TensorFile _file;
+    private readonly SafetensorsHeader _header;
+    private readonly OrderedDictionary<string, TensorEntry> _entries = [];
 
-    private SafetensorsReader(string path)
+    private SafetensorsReader(TensorFile file)
     {
-        Source = path;
-        using var stream = File.OpenRead(path);
-        _fileLength = stream.Length;
-        Span<byte> length = stackalloc byte[8];
-        stream.ReadExactly(length);
-        byte[] header = new byte[BinaryPrimitives.ReadInt64LittleEndian(length)];
-        stream.ReadExactly(header);
-        _dataStart = 8 + header.Length;
-        using var json = JsonDocument.Parse(header);
-        foreach (var item in json.RootElement.EnumerateObject())
+        _file = file;
+        _header = SafetensorsHeader.Read(file);
+        foreach (var (name, (entry, _)) in _header.Tensors) _entries.Add(name, entry);
+    }
+
+    /// <summary>Opens a file and checks its header: every byte of it must belong to one tensor.</summary>
+    /// <param name="path">The file.</param>
+    /// <returns>A reader; the caller disposes it. Tensors read from it stay valid after that.</returns>
+    /// <exception cref="TensorFileNotFoundException">There is no such file.</exception>
+    /// <exception cref="SafetensorsFormatException">The header is malformed, or does not fit the file.</exception>
+    public static SafetensorsReader Open(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        var file = new TensorFile(path);
+        try
         {
-            if (item.Name == "__metadata__") continue;
-            string dtype = item.Value.GetProperty("dtype").GetString()!;
-            long[] shape = [.. item.Value.GetProperty("shape").EnumerateArray().Select(e => e.GetInt64())];
-            var offsets = item.Value.GetProperty("data_offsets");
-            _entries[item.Name] = new TensorEntry(item.Name, ToScalarType(dtype), shape, dtype);
-            _places[item.Name] = (offsets[0].GetInt64(), offsets[1].GetInt64());
+            return new SafetensorsReader(file);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
         }
     }
 
-    /// <summary>Opens a file and checks its header.</summary>
-    /// <param name="path">The file.</param>
-    /// <returns>A reader; the caller disposes it.</returns>
-    public static SafetensorsReader Open(string path) => new(path);
-
     /// <inheritdoc/>
-    public string Source { get; }
+    public string Source => _file.Path;
 
     /// <inheritdoc/>
     public IReadOnlyDictionary<string, TensorEntry> Entries => _entries;
 
+    /// <summary>The file's <c>__metadata__</c> in its order; null where it has none.</summary>
+    public IReadOnlyDictionary<string, string>? Metadata => _header.Metadata;
+
     /// <inheritdoc/>
-    public Tensor Load(string name)
+    public Tensor Load(string name) => Load(name, CancellationToken.None);
+
+    /// <summary>Reads one tensor into memory of its own; tensors may be larger than 2 GB.</summary>
+    /// <param name="name">A name of <see cref="Entries"/>.</param>
+    /// <param name="cancellation">Ends the reading.</param>
+    /// <returns>A fresh tensor on the CPU, detached from any dispose scope; the caller disposes it.</returns>
+    /// <exception cref="TensorNotFoundException">No such tensor.</exception>
+    /// <exception cref="SafetensorsFormatException">The file was cut off after it was opened.</exception>
+    public Tensor Load(string name, CancellationToken cancellation)
     {
-        using var mapped = Map(name);
-        return mapped.clone().DetachFromDisposeScope();
+        var (entry, offset) = Find(name);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var tensor = empty([.. entry.Shape], entry.Dtype);
+        if (!TensorBytes.Fill(tensor, _file.Handle, offset, cancellation))
+            throw new SafetensorsFormatException(Source, SafetensorsFault.CutOff, "the file was cut off after it was opened", name);
+        return tensor.DetachFromDisposeScope();
     }
 
     /// <inheritdoc/>
+    /// <exception cref="TensorFileChangedException">The file was changed after it was opened.</exception>
     public Tensor Map(string name)
     {
-        if (!_entries.TryGetValue(name, out var entry)) throw new TensorNotFoundException(Source, name, _entries.Keys);
-        using var scope = NewDisposeScope();
-        if (entry.Count == 0) return empty([.. entry.Shape], entry.Dtype).DetachFromDisposeScope();
-        long size = entry.Dtype.ElementSize();
-        long begin = _dataStart + _places[name].Begin;
-        if (begin % size != 0)
-            return zeros([.. entry.Shape], entry.Dtype).DetachFromDisposeScope();
-        if (!_mappings.TryGetValue(entry.Dtype, out var whole))
-        {
-            whole = from_file(Source, shared: false, size: _fileLength / size, dtype: entry.Dtype).DetachFromDisposeScope();
-            _mappings[entry.Dtype] = whole;
-        }
-        return whole.narrow(0, begin / size, entry.Count).view([.. entry.Shape]).DetachFromDisposeScope();
+        var (entry, offset) = Find(name);
+        return entry.Count == 0 || !TensorFile.CanMap(entry.Dtype, offset) ? Load(name) : _file.Map(entry.Dtype, offset, [.. entry.Shape]);
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        foreach (var mapping in _mappings.Values) mapping.Dispose();
-        _mappings.Clear();
-    }
+    public void Dispose() => _file.Dispose();
 
-    private static ScalarType ToScalarType(string dtype) => dtype switch
-    {
-        "F64" => ScalarType.Float64,
-        "F32" => ScalarType.Float32,
-        "F16" => ScalarType.Float16,
-        "BF16" => ScalarType.BFloat16,
-        "I64" => ScalarType.Int64,
-        "I32" => ScalarType.Int32,
-        "I16" => ScalarType.Int16,
-        "I8" => ScalarType.Int8,
-        "BOOL" => ScalarType.Bool,
-        _ => ScalarType.Byte,
-    };
+    private (TensorEntry Entry, long Offset) Find(string name)
+        => _header.Tensors.TryGetValue(name, out var found) ? found : throw new TensorNotFoundException(Source, name, _entries.Keys);
 }

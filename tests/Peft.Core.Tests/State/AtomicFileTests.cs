@@ -1,0 +1,103 @@
+using Xunit;
+
+namespace Peft.Core.Tests;
+
+public sealed class AtomicFileTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void Content_appears_whole_under_the_name_and_nothing_else_stays()
+    {
+        string path = _folder.File("config.json");
+        File.WriteAllText(path, "earlier");
+        AtomicFile.Write(path, temporary =>
+        {
+            Assert.Equal(_folder.Path, Path.GetDirectoryName(temporary));
+            Assert.Equal("earlier", File.ReadAllText(path));
+            File.WriteAllText(temporary, "later");
+        });
+        Assert.Equal("later", File.ReadAllText(path));
+        AtomicFile.WriteText(path, "é");
+        Assert.Equal([0xc3, 0xa9], File.ReadAllBytes(path));
+        Assert.Single(Directory.GetFiles(_folder.Path));
+    }
+
+    [Fact]
+    public void What_is_not_committed_leaves_the_earlier_file()
+    {
+        string path = _folder.File("config.json");
+        File.WriteAllText(path, "earlier");
+        using (var pending = AtomicFile.Begin(path)) pending.Fill(temporary => File.WriteAllText(temporary, "later"));
+        Assert.Throws<InvalidOperationException>(() => AtomicFile.WriteStream(path, stream =>
+        {
+            stream.WriteByte(1);
+            throw new InvalidOperationException("the caller's own");
+        }));
+        Assert.Equal("earlier", File.ReadAllText(path));
+        Assert.Single(Directory.GetFiles(_folder.Path));
+    }
+
+    [Fact]
+    public void A_full_disk_is_named()
+    {
+        Assert.SkipUnless(File.Exists("/dev/full"), "needs /dev/full, the disk that is always full");
+        var e = AssertRefused(FileWriteFault.DiskFull, _ =>
+        {
+            using var full = new FileStream("/dev/full", FileMode.Open, FileAccess.Write);
+            full.WriteByte(1);
+        });
+        Assert.Equal($"{e.Path} could not be written: the disk is full. An earlier file of this name is as it was. "
+            + "Free space there, or write to another disk.", e.Message);
+    }
+
+    [Fact]
+    public void A_folder_that_may_not_be_written_is_named()
+    {
+        var e = AssertRefused(FileWriteFault.NotPermitted, _ => throw new UnauthorizedAccessException());
+        Assert.Equal($"{e.Path} could not be written: the folder may not be written. An earlier file of this name is as it was. "
+            + "Give this user the right to write there, or choose another folder.", e.Message);
+        AssertRefused(FileWriteFault.NotPermitted, _ => throw new IOException("read-only file system", 30));
+    }
+
+    [Fact]
+    public void Anything_else_is_passed_on()
+    {
+        var e = AssertRefused(FileWriteFault.Other, _ => throw new IOException("Input/output error."));
+        Assert.Equal($"{e.Path} could not be written: Input/output error. An earlier file of this name is as it was. "
+            + "Remove the cause and save again.", e.Message);
+    }
+
+    [Fact]
+    public void A_missing_folder_is_named()
+    {
+        string path = _folder.File("missing/config.json");
+        var e = Assert.Throws<FileWriteException>(() => AtomicFile.WriteText(path, "x"));
+        Assert.Equal(FileWriteFault.FolderMissing, e.Fault);
+        Assert.Equal($"{path} could not be written: its folder does not exist. An earlier file of this name is as it was. "
+            + $"Create {Path.GetDirectoryName(path)} first, or correct the path.", e.Message);
+    }
+
+    [Fact]
+    public void A_folder_in_the_way_is_an_error()
+    {
+        string path = _folder.File("taken");
+        Directory.CreateDirectory(path);
+        Assert.Throws<FileWriteException>(() => AtomicFile.WriteText(path, "x"));
+        Assert.Empty(Directory.GetFiles(_folder.Path));
+    }
+
+    private FileWriteException AssertRefused(FileWriteFault fault, Action<string> write)
+    {
+        string path = _folder.File("config.json");
+        File.WriteAllText(path, "earlier");
+        var e = Assert.Throws<FileWriteException>(() => AtomicFile.Write(path, write));
+        Assert.Equal(fault, e.Fault);
+        Assert.NotNull(e.InnerException);
+        Assert.Equal("earlier", File.ReadAllText(path));
+        Assert.Single(Directory.GetFiles(_folder.Path));
+        return e;
+    }
+}
