@@ -9,7 +9,7 @@ public enum AdamWForm
     /// <summary><c>torch.optim.AdamW</c>: decay before the step (transformers' <c>adamw_torch</c>).</summary>
     Torch,
 
-    /// <summary>The former <c>transformers.AdamW</c> (<c>adamw_hf</c>): eps inside before the bias correction, decay after the step.</summary>
+    /// <summary>The former <c>transformers.AdamW</c> (<c>adamw_hf</c>): eps added before the bias correction, decay after the step.</summary>
     Transformers,
 }
 
@@ -55,25 +55,35 @@ public sealed class AdamW(
     private void StepByOperations(Tensor p, Tensor gradient, Tensor first, Tensor second, AdamWSettings s)
     {
         using var scope = NewDisposeScope();
-        if (s.GradientScale != 1) gradient.mul_(s.GradientScale);
-        if (gradient.dtype != p.dtype) gradient = gradient.to(p.dtype);
+        // Each of torch's operations computes in float32 and rounds to the parameter's dtype. Written out: some releases of libtorch round
+        // an operator's scalar to bfloat16 first. For float32 both conversions are nothing.
+        Tensor Wide(Tensor t) => t.dtype is ScalarType.BFloat16 or ScalarType.Float16 ? t.to(ScalarType.Float32) : t;
+        Tensor Round(Tensor wide) => p.dtype is ScalarType.BFloat16 or ScalarType.Float16 ? wide.to(p.dtype).to(ScalarType.Float32) : wide;
+
+        // Only torch's add does not: it rounds its factor, and for some elements the product, so it is left to libtorch.
+        Tensor AddScaled(Tensor a, Tensor b, double factor) => Wide(a.to(p.dtype).add(b.to(p.dtype), alpha: factor));
+
+        var g = Round(Wide(gradient) * s.GradientScale);
+        var weight = Wide(p);
+        var second2 = Round(Round(Wide(second) * s.Beta2).addcmul(g, g, 1 - s.Beta2));
+        double correction1 = 1 - Math.Pow(s.Beta1, s.Step), correction2 = Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step));
+        Tensor first2;
         if (form == AdamWForm.Torch)
         {
-            p.mul_(1 - s.Rate * s.WeightDecay);
-            first.lerp_(gradient, 1 - s.Beta1);
-            second.mul_(s.Beta2).addcmul_(gradient, gradient, 1 - s.Beta2);
-            var root = second.sqrt().div_(Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step))).add_(s.Epsilon);
-            p.addcdiv_(first, root, -s.Rate / (1 - Math.Pow(s.Beta1, s.Step)));
+            weight = Round(weight * (1 - s.Rate * s.WeightDecay));
+            first2 = Round(Wide(first).lerp(g, 1 - s.Beta1));
+            var root = Round(Round(Round(second2.sqrt()) / correction2) + s.Epsilon);
+            weight = Round(weight.addcdiv(first2, root, -s.Rate / correction1));
         }
         else
         {
-            first.mul_(s.Beta1).add_(gradient, alpha: 1 - s.Beta1);
-            second.mul_(s.Beta2).addcmul_(gradient, gradient, 1 - s.Beta2);
-            var root = second.sqrt().add_(s.Epsilon);
-            double size = s.Rate * Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step)) / (1 - Math.Pow(s.Beta1, s.Step));
-            p.addcdiv_(first, root, -size);
-            if (s.WeightDecay > 0) p.add_(p, alpha: -s.Rate * s.WeightDecay);
+            first2 = AddScaled(Wide(first) * s.Beta1, g, 1 - s.Beta1);
+            weight = Round(weight.addcdiv(first2, Round(Round(second2.sqrt()) + s.Epsilon), -s.Rate * correction2 / correction1));
+            if (s.WeightDecay > 0) weight = AddScaled(weight, weight, -s.Rate * s.WeightDecay);
         }
+        first.copy_(first2);
+        second.copy_(second2);
+        p.copy_(weight);
     }
 }
 

@@ -1,7 +1,6 @@
-using System.Numerics;
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
-using TorchSharp;
+using System.Runtime.Intrinsics;
+using Peft.Core;
 using static TorchSharp.torch;
 
 namespace Peft.Llava;
@@ -12,6 +11,7 @@ namespace Peft.Llava;
 /// </summary>
 public sealed class AdamWKernel
 {
+    private const int Lanes = 16;
     private const int Chunk = 1 << 15;
 
     private readonly List<Work> _work = [];
@@ -23,106 +23,107 @@ public sealed class AdamWKernel
         ArgumentNullException.ThrowIfNull(gradient);
         ArgumentNullException.ThrowIfNull(first);
         ArgumentNullException.ThrowIfNull(second);
-        return parameter.dtype is ScalarType.Float32 or ScalarType.BFloat16
-            && new[] { parameter, gradient, first, second }.All(t =>
-                t.dtype == parameter.dtype && t.device_type == DeviceType.CPU && t.is_contiguous() && t.numel() == parameter.numel());
+        bool Fits(Tensor t) => t.dtype == parameter.dtype && CpuTensor.IsKernelReady(t) && t.numel() == parameter.numel();
+        return CpuTensor.IsKernelReady(parameter) && Fits(gradient) && Fits(first) && Fits(second);
     }
 
     /// <summary>Puts a parameter on the list; the tensors must stay alive until <see cref="Run"/>.</summary>
-    public void Add(Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWSettings settings)
+    public unsafe void Add(Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWSettings settings)
     {
         ArgumentNullException.ThrowIfNull(parameter);
-        if (parameter.numel() == 0) return;
         bool half = parameter.dtype == ScalarType.BFloat16;
-        nint p = Address(parameter), g = Address(gradient), m = Address(first), v = Address(second);
-        int size = half ? 2 : 4;
-        for (long from = 0; from < parameter.numel(); from += Chunk)
+        nint p = (nint)CpuTensor.Pointer(parameter), g = (nint)CpuTensor.Pointer(gradient);
+        nint m = (nint)CpuTensor.Pointer(first), v = (nint)CpuTensor.Pointer(second);
+        long size = half ? BFloat16Element.Size : Float32Element.Size;
+        long count = parameter.numel();
+        for (long from = 0; from < count; from += Chunk)
         {
-            int count = (int)Math.Min(Chunk, parameter.numel() - from);
             nint offset = (nint)(from * size);
-            _work.Add(new Work(p + offset, g + offset, m + offset, v + offset, count, half, settings));
+            _work.Add(new Work(p + offset, g + offset, m + offset, v + offset, (int)Math.Min(Chunk, count - from), half, settings));
         }
     }
 
     /// <summary>Steps everything on the list and empties it.</summary>
     public void Run()
     {
-        if (_work.Count == 1) Step(_work[0]);
-        else if (_work.Count > 1) Parallel.For(0, _work.Count, i => Step(_work[i]));
+        CpuParallel.For(_work.Count, 1, (begin, end) =>
+        {
+            for (long i = begin; i < end; i++) Step(_work[(int)i]);
+        });
         _work.Clear();
-    }
-
-    private static nint Address(Tensor tensor)
-    {
-        // The bytes are native memory that does not move; the span only shows where they are.
-        var bytes = tensor.bytes;
-        unsafe { return (nint)Unsafe.AsPointer(ref MemoryMarshal.GetReference(bytes)); }
     }
 
     private static unsafe void Step(Work w)
     {
         var f = new Factors(w.Settings);
-        if (w.Half) StepHalf((ushort*)w.Parameter, (ushort*)w.Gradient, (ushort*)w.First, (ushort*)w.Second, w.Count, f);
-        else StepSingle((float*)w.Parameter, (float*)w.Gradient, (float*)w.First, (float*)w.Second, w.Count, f);
+        if (w.Half) Step<BFloat16Element, ToBFloat16>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
+        else Step<Float32Element, AsItIs>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
     }
 
-    private static unsafe void StepSingle(float* p, float* g, float* m, float* v, int count, Factors f)
+    private static unsafe void Step<TElement, TRounding>(void* p, void* g, void* m, void* v, int count, Factors f)
+        where TElement : struct, IVectorElement
+        where TRounding : struct, IRounding
     {
         int i = 0;
-        for (; i <= count - Vector<float>.Count; i += Vector<float>.Count)
-        {
-            var gradient = Vector.Load(g + i) * f.GradientScale;
-            var weight = Vector.Load(p + i) * f.Keep;
-            var first = Vector.Load(m + i);
-            first += (gradient - first) * f.FirstShare;
-            var second = Vector.Load(v + i) * f.SecondKeep;
-            second += gradient * f.SecondShare * gradient;
-            var root = Vector.SquareRoot(second) / f.Correction + new Vector<float>(f.Epsilon);
-            weight += first * f.MinusSize / root;
-            Vector.Store(weight, p + i);
-            Vector.Store(first, m + i);
-            Vector.Store(second, v + i);
-        }
-        for (; i < count; i++)
-        {
-            float gradient = g[i] * f.GradientScale;
-            m[i] += (gradient - m[i]) * f.FirstShare;
-            v[i] = v[i] * f.SecondKeep + gradient * f.SecondShare * gradient;
-            p[i] = p[i] * f.Keep + m[i] * f.MinusSize / (MathF.Sqrt(v[i]) / f.Correction + f.Epsilon);
-        }
+        for (; i <= count - Lanes; i += Lanes) StepLanes<TElement, TRounding>(p, g, m, v, i, f);
+        if (i == count) return;
+
+        // The rest goes through a full set of lanes of its own, so that there is one arithmetic only.
+        byte* buffer = stackalloc byte[4 * Lanes * sizeof(float)];
+        int bytes = Lanes * sizeof(float), rest = (count - i) * TElement.Size, at = i * TElement.Size;
+        void*[] whole = [p, g, m, v];
+        new Span<byte>(buffer, 4 * bytes).Clear();
+        for (int t = 0; t < 4; t++) new Span<byte>((byte*)whole[t] + at, rest).CopyTo(new Span<byte>(buffer + t * bytes, rest));
+        StepLanes<TElement, TRounding>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
+        for (int t = 0; t < 4; t++)
+            if (t != 1) new Span<byte>(buffer + t * bytes, rest).CopyTo(new Span<byte>((byte*)whole[t] + at, rest));
     }
 
-    private static unsafe void StepHalf(ushort* p, ushort* g, ushort* m, ushort* v, int count, Factors f)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static unsafe void StepLanes<TElement, TRounding>(void* p, void* g, void* m, void* v, long i, Factors f)
+        where TElement : struct, IVectorElement
+        where TRounding : struct, IRounding
     {
-        for (int i = 0; i < count; i++)
-        {
-            float gradient = Round(Widen(g[i]) * f.GradientScale);
-            float weight = Round(Widen(p[i]) * f.Keep);
-            float first = Widen(m[i]);
-            first = Round(f.FirstShare < 0.5f ? first + f.FirstShare * (gradient - first) : gradient - (gradient - first) * (1 - f.FirstShare));
-            float second = Round(Widen(v[i]) * f.SecondKeep);
-            second = Round(second + f.SecondShare * gradient * gradient);
-            float root = Round(Round(Round(MathF.Sqrt(second)) / f.Correction) + f.Epsilon);
-            weight = Round(weight + f.MinusSize * first / root);
-            p[i] = Narrow(weight);
-            m[i] = Narrow(first);
-            v[i] = Narrow(second);
-        }
-    }
-
-    private static float Widen(ushort bits) => BitConverter.UInt32BitsToSingle((uint)bits << 16);
-
-    private static ushort Narrow(float rounded) => (ushort)(BitConverter.SingleToUInt32Bits(rounded) >> 16);
-
-    /// <summary>To the nearest bfloat16, ties to even; NaN stays NaN.</summary>
-    private static float Round(float value)
-    {
-        uint bits = BitConverter.SingleToUInt32Bits(value);
-        if (float.IsNaN(value)) return BitConverter.UInt32BitsToSingle(0x7fc00000u);
-        return BitConverter.UInt32BitsToSingle((bits + 0x7fffu + ((bits >> 16) & 1)) & 0xffff0000u);
+        var gradient = TRounding.Round(TElement.Load(g, i) * f.GradientScale);
+        var weight = TRounding.Round(TElement.Load(p, i) * f.Keep);
+        var first = TElement.Load(m, i);
+        first = TRounding.Round(f.FirstShare < 0.5f
+            ? first + (gradient - first) * f.FirstShare
+            : gradient - (gradient - first) * (1 - f.FirstShare));
+        var second = TRounding.Round(TElement.Load(v, i) * f.SecondKeep);
+        second = TRounding.Round(second + gradient * f.SecondShare * gradient);
+        var root = TRounding.Round(TRounding.Round(Vector512.Sqrt(second)) / f.Correction);
+        root = TRounding.Round(root + Vector512.Create(f.Epsilon));
+        weight += first * f.MinusSize / root;
+        TElement.Store(p, i, weight);
+        TElement.Store(m, i, first);
+        TElement.Store(v, i, second);
     }
 
     private readonly record struct Work(nint Parameter, nint Gradient, nint First, nint Second, int Count, bool Half, AdamWSettings Settings);
+
+    private interface IRounding
+    {
+        static abstract Vector512<float> Round(Vector512<float> value);
+    }
+
+    private readonly struct AsItIs : IRounding
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Round(Vector512<float> value) => value;
+    }
+
+    /// <summary>To the nearest bfloat16, ties to even; NaN stays NaN.</summary>
+    private readonly struct ToBFloat16 : IRounding
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Round(Vector512<float> value)
+        {
+            var bits = value.AsUInt32();
+            var rounded = (bits + Vector512.Create(0x7fffu) + ((bits >> 16) & Vector512<uint>.One)) & Vector512.Create(0xffff0000u);
+            return Vector512.ConditionalSelect(Vector512.Equals(value, value), rounded.AsSingle(), value);
+        }
+    }
 
     /// <summary>The step's scalars, computed in double and used in float32 as torch does.</summary>
     private readonly struct Factors(AdamWSettings s)

@@ -38,6 +38,30 @@ public sealed class LearningRateSchedule
 
     private const double PolynomialEndRate = 1e-7;
 
+    private static readonly Dictionary<string, ScheduleKind> Names = new(StringComparer.Ordinal)
+    {
+        ["linear"] = ScheduleKind.Linear,
+        ["cosine"] = ScheduleKind.Cosine,
+        ["cosine_with_restarts"] = ScheduleKind.CosineWithRestarts,
+        ["polynomial"] = ScheduleKind.Polynomial,
+        ["constant"] = ScheduleKind.Constant,
+        ["constant_with_warmup"] = ScheduleKind.ConstantWithWarmup,
+        ["inverse_sqrt"] = ScheduleKind.InverseSquareRoot,
+    };
+
+    /// <summary>The form that transformers' <c>lr_scheduler_type</c> names.</summary>
+    /// <exception cref="TrainingOptionsException">There is none of this name.</exception>
+    public static ScheduleKind ParseKind(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return Names.TryGetValue(name, out var kind)
+            ? kind
+            : throw new TrainingOptionsException([$"there is no schedule '{name}'; choose one of {string.Join(", ", Names.Keys)}"]);
+    }
+
+    /// <summary>The name that transformers' <c>lr_scheduler_type</c> has for a form.</summary>
+    public static string NameOf(ScheduleKind kind) => Names.First(n => n.Value == kind).Key;
+
     /// <summary>The form.</summary>
     public ScheduleKind Kind { get; }
 

@@ -27,7 +27,7 @@ public sealed class ScheduleGoldenTests
         {
             string type = row.GetProperty("type").GetString()!;
             var schedule = new LearningRateSchedule(
-                LlavaCommandLine.ParseSchedule(type), row.GetProperty("num_warmup_steps").GetInt32(), row.GetProperty("num_training_steps").GetInt32(),
+                LearningRateSchedule.ParseKind(type), row.GetProperty("num_warmup_steps").GetInt32(), row.GetProperty("num_training_steps").GetInt32(),
                 defaultRate, type == "cosine_with_restarts" ? row.GetProperty("num_cycles").GetInt32() : null);
             var lr = row.GetProperty("lr");
             if (lr.GetArrayLength() == 0) lr = row.GetProperty("lr_newer_transformers");     // the recorded peer divides by zero
