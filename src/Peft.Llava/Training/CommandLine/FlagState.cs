@@ -1,0 +1,55 @@
+namespace Peft.Llava;
+
+/// <summary>What the flags have said so far. Flags that decide together (<c>lora_enable</c>, <c>freeze_backbone</c>, …) are combined at the end.</summary>
+internal sealed class FlagState
+{
+    public LlavaModelArguments Model { get; set; } = new();
+
+    public LlavaDataArguments Data { get; set; } = new();
+
+    public LlavaLoraArguments Lora { get; set; } = new();
+
+    public TrainingOptions Training { get; set; } = new();
+
+    public bool TuneProjector { get; set; }
+
+    public bool FreezeProjector { get; set; }
+
+    public bool FreezeBackbone { get; set; }
+
+    public bool GroupByLength { get; set; }
+
+    public bool GroupByModality { get; set; }
+
+    public LlavaArguments ToArguments(List<string> problems)
+    {
+        if (Model.ModelPath.Length == 0) problems.Add("--model_name_or_path is missing; it names the folder of the base model");
+        if (Data.DataPath.Length == 0) problems.Add("--data_path is missing; it names the JSON file of the conversations");
+        if (TuneProjector && FreezeProjector)
+            problems.Add("--tune_mm_mlp_adapter and --freeze_mm_mlp_adapter contradict each other: one trains the projector alone, the other freezes it; give one of them");
+        if (FreezeBackbone && Lora.Enabled)
+            problems.Add("--freeze_backbone says nothing beside --lora_enable, which freezes the backbone anyway; leave it out");
+        if (FreezeBackbone && TuneProjector)
+            problems.Add("--freeze_backbone says nothing beside --tune_mm_mlp_adapter, which freezes the backbone anyway; leave it out");
+        if (GroupByLength && GroupByModality)
+            problems.Add("--group_by_length and --group_by_modality_length contradict each other; give one of them");
+        if (Model.Bits != 16 && !Lora.Enabled && !TuneProjector)
+            problems.Add($"--bits {Model.Bits} stores the base so that it can't be trained itself; add --lora_enable True or use --bits 16");
+        bool projector = !FreezeProjector;
+        var trainable = (Lora.Enabled, TuneProjector) switch
+        {
+            (true, true) => new TrainableParts { Projector = true, FreezeAdapterAfterCreation = true },
+            (true, false) => TrainableParts.Lora(projector),
+            (false, true) => TrainableParts.ProjectorOnly(),
+            _ when FreezeBackbone => new TrainableParts { Head = true, Projector = projector },
+            _ => TrainableParts.Full(projector),
+        };
+        var training = Training with
+        {
+            Trainable = trainable,
+            Ordering = GroupByModality ? SampleOrdering.ByModalityLength : GroupByLength ? SampleOrdering.ByLength : SampleOrdering.Shuffled,
+        };
+        problems.AddRange(training.Problems().Select(p => p.Replace("OutputDirectory is empty", "--output_dir is missing", StringComparison.Ordinal)));
+        return new LlavaArguments { Model = Model, Data = Data, Lora = Lora, Training = training };
+    }
+}

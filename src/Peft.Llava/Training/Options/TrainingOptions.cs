@@ -1,0 +1,176 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Peft.Llava;
+
+/// <summary>
+/// Everything that decides a training, immutable; the defaults are LLaVA's. <see cref="Problems"/> reports all faults at once, and the
+/// trainer refuses to start while there are any.
+/// </summary>
+public sealed record TrainingOptions
+{
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        WriteIndented = true,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        Converters = { new JsonStringEnumConverter(allowIntegerValues: false) },
+    };
+
+    /// <summary>Where the results go. Required.</summary>
+    public string OutputDirectory { get; init; } = "";
+
+    /// <summary>Which parts of the model learn.</summary>
+    public TrainableParts Trainable { get; init; } = TrainableParts.Lora();
+
+    /// <summary>Learning rate of everything without one of its own.</summary>
+    public double LearningRate { get; init; } = 5e-5;
+
+    /// <summary>The projector's own rate; null for <see cref="LearningRate"/>. With a frozen projector its two groups stay empty, as in LLaVA.</summary>
+    public double? ProjectorLearningRate { get; init; }
+
+    /// <summary>The form of the rate over time.</summary>
+    public ScheduleKind Schedule { get; init; } = ScheduleKind.Linear;
+
+    /// <summary>Waves of the cosine schedules; null for the form's default.</summary>
+    public double? ScheduleCycles { get; init; }
+
+    /// <summary>Steps of warm-up; 0 lets <see cref="WarmupRatio"/> decide.</summary>
+    public int WarmupSteps { get; init; }
+
+    /// <summary>Share of all steps that warm up (rounded up).</summary>
+    public double WarmupRatio { get; init; }
+
+    /// <summary>The optimizer.</summary>
+    public OptimizerKind Optimizer { get; init; } = OptimizerKind.AdamW;
+
+    /// <summary>Decay of weights; norms and biases never decay.</summary>
+    public double WeightDecay { get; init; }
+
+    /// <summary>Decay of Adam's first moment.</summary>
+    public double AdamBeta1 { get; init; } = 0.9;
+
+    /// <summary>Decay of Adam's second moment.</summary>
+    public double AdamBeta2 { get; init; } = 0.999;
+
+    /// <summary>Added to the root of Adam's second moment.</summary>
+    public double AdamEpsilon { get; init; } = 1e-8;
+
+    /// <summary>The bound of the norm over all gradients; 0 for none.</summary>
+    public double MaxGradNorm { get; init; } = 1;
+
+    /// <summary>Passes over the data; <see cref="MaxSteps"/> goes before it.</summary>
+    public double Epochs { get; init; } = 3;
+
+    /// <summary>Optimizer steps; 0 or less lets <see cref="Epochs"/> decide.</summary>
+    public int MaxSteps { get; init; } = -1;
+
+    /// <summary>Samples per micro-batch.</summary>
+    public int BatchSize { get; init; } = 8;
+
+    /// <summary>Micro-batches per step.</summary>
+    public int AccumulationSteps { get; init; } = 1;
+
+    /// <summary>Leaves out the last batch of an epoch if it is not full.</summary>
+    public bool DropLastBatch { get; init; }
+
+    /// <summary>How the samples of an epoch are ordered.</summary>
+    public SampleOrdering Ordering { get; init; } = SampleOrdering.Shuffled;
+
+    /// <summary>Decides order and dropout. LoRA's start is drawn by <c>GetPeftModel</c> before, as in LLaVA.</summary>
+    public long Seed { get; init; } = 42;
+
+    /// <summary>How the micro-batches of a step weigh.</summary>
+    public StepWeighting Weighting { get; init; } = StepWeighting.SupervisedTokens;
+
+    /// <summary>Dtypes of computation and weights.</summary>
+    public TrainingPrecision Precision { get; init; } = TrainingPrecision.Float32;
+
+    /// <summary>Lets an NVIDIA GPU round the factors of float32 products to 10 bits; null leaves libtorch's setting.</summary>
+    public bool? Tf32 { get; init; }
+
+    /// <summary>Trains on the CPU even where there is a GPU; otherwise on the device the model is on.</summary>
+    public bool UseCpu { get; init; }
+
+    /// <summary>Recomputes each decoder layer in the backward pass in place of keeping its inner values.</summary>
+    public bool GradientCheckpointing { get; init; }
+
+    /// <summary>The longest sequence, image features included; longer ones are cut.</summary>
+    public int MaxLength { get; init; } = 512;
+
+    /// <summary>Threads that prepare batches ahead of the step; 0 prepares them in between.</summary>
+    public int DataWorkers { get; init; }
+
+    /// <summary>When to write <c>checkpoint-N</c> folders.</summary>
+    public SaveStrategy SaveStrategy { get; init; } = SaveStrategy.Steps;
+
+    /// <summary>Steps between checkpoints.</summary>
+    public int SaveSteps { get; init; } = 500;
+
+    /// <summary>Checkpoints to keep; the oldest go. Null keeps all.</summary>
+    public int? SaveTotalLimit { get; init; }
+
+    /// <summary>Writes the adapter as <c>adapter_model.bin</c> in place of safetensors.</summary>
+    public bool SaveAdapterAsPickle { get; init; }
+
+    /// <summary>Steps between the entries of <c>trainer_state.json</c>'s history.</summary>
+    public int LoggingSteps { get; init; } = 500;
+
+    /// <summary>Reads options from JSON; enums by name, unknown fields refused.</summary>
+    /// <exception cref="TrainingOptionsException">The text is no such JSON.</exception>
+    public static TrainingOptions FromJson(string json)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<TrainingOptions>(json, Json)
+                ?? throw new TrainingOptionsException(["the JSON is null; write an object with the fields of TrainingOptions"]);
+        }
+        catch (JsonException e)
+        {
+            throw new TrainingOptionsException([$"the JSON can't be read ({e.Message.TrimEnd('.')}); the fields are those of TrainingOptions"]);
+        }
+    }
+
+    /// <summary>The options as JSON that <see cref="FromJson"/> reads.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, Json);
+
+    /// <summary>All that is wrong with the options: one sentence each, empty when they are sound.</summary>
+    public IReadOnlyList<string> Problems()
+    {
+        var problems = new List<string>();
+        void Want(bool condition, string problem)
+        {
+            if (!condition) problems.Add(problem);
+        }
+        Want(!string.IsNullOrWhiteSpace(OutputDirectory), "OutputDirectory is empty; name a folder for the results");
+        Want(LearningRate is > 0 and < double.PositiveInfinity, $"LearningRate {LearningRate:R} is not a positive number");
+        Want(ProjectorLearningRate is null or (> 0 and < double.PositiveInfinity), $"ProjectorLearningRate {ProjectorLearningRate:R} is not a positive number; null takes LearningRate");
+        Want(WeightDecay is >= 0 and < double.PositiveInfinity, $"WeightDecay {WeightDecay:R} is negative or not a number");
+        Want(AdamBeta1 is >= 0 and < 1, $"AdamBeta1 {AdamBeta1:R} is not in [0, 1)");
+        Want(AdamBeta2 is >= 0 and < 1, $"AdamBeta2 {AdamBeta2:R} is not in [0, 1)");
+        Want(AdamEpsilon is > 0 and < double.PositiveInfinity, $"AdamEpsilon {AdamEpsilon:R} is not a positive number");
+        Want(MaxGradNorm >= 0, $"MaxGradNorm {MaxGradNorm:R} is negative; 0 switches clipping off");
+        Want(WarmupRatio is >= 0 and <= 1, $"WarmupRatio {WarmupRatio:R} is not in [0, 1]");
+        Want(WarmupSteps >= 0, $"WarmupSteps {WarmupSteps} is negative");
+        Want(ScheduleCycles is null or > 0, $"ScheduleCycles {ScheduleCycles:R} is not positive");
+        Want(MaxSteps > 0 || Epochs is > 0 and < double.PositiveInfinity, $"Epochs {Epochs:R} and MaxSteps {MaxSteps} leave nothing to do; set one of them above 0");
+        Want(BatchSize > 0, $"BatchSize {BatchSize} is not positive");
+        Want(AccumulationSteps > 0, $"AccumulationSteps {AccumulationSteps} is not positive");
+        Want(MaxLength > 0, $"MaxLength {MaxLength} is not positive");
+        Want(DataWorkers >= 0, $"DataWorkers {DataWorkers} is negative; 0 prepares batches between the steps");
+        Want(SaveStrategy != SaveStrategy.Steps || SaveSteps > 0, $"SaveSteps {SaveSteps} is not positive; choose SaveStrategy.None to save at the end only");
+        Want(SaveTotalLimit is null or > 0, $"SaveTotalLimit {SaveTotalLimit} is not positive; null keeps all checkpoints");
+        Want(LoggingSteps > 0, $"LoggingSteps {LoggingSteps} is not positive");
+        Want(Schedule != ScheduleKind.Polynomial || LearningRate > 1e-7, $"the polynomial schedule ends at 1E-07 and cannot start at LearningRate {LearningRate:R}");
+        problems.AddRange(Trainable.Problems());
+        return problems;
+    }
+
+    /// <summary>Throws if <see cref="Problems"/> finds any.</summary>
+    /// <exception cref="TrainingOptionsException">All problems.</exception>
+    public void ThrowIfInvalid()
+    {
+        var problems = Problems();
+        if (problems.Count > 0) throw new TrainingOptionsException(problems);
+    }
+}
