@@ -1,0 +1,231 @@
+using Peft.Core;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>
+/// Rotary position embedding and causal attention over the packed rows of several sequences, forward and backward.
+/// </summary>
+/// <remarks>
+/// On the CPU the products are libtorch's matrix products over blocks of queries, which see only the keys up to the block's end; the
+/// probabilities are computed again in the backward (Dao et al. 2022, "FlashAttention"), so what is kept is the rotated q and k, v, the
+/// output and one float per head and row. Sums over blocks are accumulated in float32. Elsewhere <see cref="Reference"/> runs.
+/// </remarks>
+public static class RotaryAttention
+{
+    private const long QueryBlock = 256;
+    private const long KeyPadding = 32;
+
+    /// <summary>Attention of each sequence to its own past.</summary>
+    /// <param name="query">(N, Hq·d): the rows of all sequences, one after another.</param>
+    /// <param name="key">(N, Hkv·d).</param>
+    /// <param name="value">(N, Hkv·d).</param>
+    /// <param name="cos">(N, d): cosines of the rows' rotary angles.</param>
+    /// <param name="sin">(N, d).</param>
+    /// <param name="lengths">Rows of each sequence; they add up to N.</param>
+    /// <param name="headCount">Hq, a multiple of Hkv.</param>
+    /// <param name="keyValueHeadCount">Hkv.</param>
+    /// <returns>(N, Hq·d) in the dtype of <paramref name="query"/>, in the current dispose scope.</returns>
+    public static Tensor Apply(
+        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long headCount, long keyValueHeadCount)
+    {
+        ArgumentNullException.ThrowIfNull(query);
+        ArgumentNullException.ThrowIfNull(key);
+        ArgumentNullException.ThrowIfNull(value);
+        ArgumentNullException.ThrowIfNull(lengths);
+        bool ready = CpuTensor.IsKernelReady(query) && CpuTensor.IsKernelReady(key) && CpuTensor.IsKernelReady(value)
+            && query.dtype == key.dtype && query.dtype == value.dtype;
+        if (!ready) return Reference(query, key, value, cos, sin, lengths, headCount, keyValueHeadCount);
+        using var c = cos.to(ScalarType.Float32).contiguous();
+        using var s = sin.to(ScalarType.Float32).contiguous();
+        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
+            return Function.apply(query, key, value, c, s, lengths, headCount, keyValueHeadCount);
+        using var scope = NewDisposeScope();
+        return Forward(query, key, value, c, s, lengths, headCount, keyValueHeadCount).Output.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The same by libtorch's operators.</summary>
+    /// <param name="query">(N, Hq·d).</param>
+    /// <param name="key">(N, Hkv·d).</param>
+    /// <param name="value">(N, Hkv·d).</param>
+    /// <param name="cos">(N, d).</param>
+    /// <param name="sin">(N, d).</param>
+    /// <param name="lengths">Rows of each sequence.</param>
+    /// <param name="headCount">Hq.</param>
+    /// <param name="keyValueHeadCount">Hkv.</param>
+    /// <returns>(N, Hq·d), in the current dispose scope.</returns>
+    public static Tensor Reference(
+        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long headCount, long keyValueHeadCount)
+    {
+        using var scope = NewDisposeScope();
+        long rows = query.shape[0], width = query.shape[1] / headCount;
+        var q = Rotate(query.view(rows, headCount, width), cos, sin);
+        var k = Rotate(key.view(rows, keyValueHeadCount, width), cos, sin);
+        var v = value.view(rows, keyValueHeadCount, width);
+        var outputs = new List<Tensor>();
+        long start = 0;
+        foreach (long length in lengths)
+        {
+            var (qs, ks, vs) = (Heads(q, start, length), Heads(k, start, length), Heads(v, start, length));
+            if (headCount != keyValueHeadCount)
+            {
+                ks = ks.repeat_interleave(headCount / keyValueHeadCount, dim: 1);
+                vs = vs.repeat_interleave(headCount / keyValueHeadCount, dim: 1);
+            }
+            outputs.Add(nn.functional.scaled_dot_product_attention(qs, ks, vs, is_casual: true).squeeze(0).transpose(0, 1).reshape(length, headCount * width));
+            start += length;
+        }
+        return cat(outputs, 0).MoveToOuterDisposeScope();
+
+        static Tensor Heads(Tensor t, long start, long length) => t.narrow(0, start, length).transpose(0, 1).unsqueeze(0);
+    }
+
+    /// <summary>Rotary embedding of (N, H, d) rows: halves, not interleaved pairs (Su et al. 2021, in transformers' layout).</summary>
+    private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    {
+        long half = x.shape[^1] / 2;
+        var rotated = cat([x.narrow(-1, half, half).neg(), x.narrow(-1, 0, half)], -1);
+        return x * cos.to(x.dtype).unsqueeze(1) + rotated * sin.to(x.dtype).unsqueeze(1);
+    }
+
+    private readonly record struct Saved(Tensor Output, Tensor Query, Tensor Key, Tensor Value, Tensor LogSums);
+
+    private static Saved Forward(
+        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long heads, long keyValueHeads)
+    {
+        long rows = query.shape[0], width = query.shape[1] / heads;
+        var q = empty([heads, rows, width], query.dtype);
+        var k = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
+        var v = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
+        bool half = query.dtype == ScalarType.BFloat16;
+        if (half)
+        {
+            CausalAttentionKernel.RotateToHeads<BFloat16Element>(query, cos, sin, q);
+            CausalAttentionKernel.RotateToHeads<BFloat16Element>(key, cos, sin, k);
+        }
+        else
+        {
+            CausalAttentionKernel.RotateToHeads<Float32Element>(query, cos, sin, q);
+            CausalAttentionKernel.RotateToHeads<Float32Element>(key, cos, sin, k);
+        }
+        v.narrow(1, 0, rows).copy_(value.view(rows, keyValueHeads, width).transpose(0, 1));
+        var logSums = empty([heads, rows], ScalarType.Float32);
+        var output = empty([rows, heads * width], query.dtype);
+        var outputHeads = output.view(rows, heads, width).transpose(0, 1);
+        using (NewDisposeScope())
+        {
+            var (fullKeys, fullValues) = (Expand(k, heads), Expand(v, heads));
+            foreach (var block in Blocks(lengths))
+            {
+                using var inner = NewDisposeScope();
+                var scores = q.narrow(1, block.First, block.Count).bmm(fullKeys.narrow(1, block.Start, block.Keys).transpose(1, 2));
+                float scale = 1 / MathF.Sqrt(width);
+                if (half) CausalAttentionKernel.Softmax<BFloat16Element>(scores, block.First - block.Start, scale, logSums, block.First);
+                else CausalAttentionKernel.Softmax<Float32Element>(scores, block.First - block.Start, scale, logSums, block.First);
+                outputHeads.narrow(1, block.First, block.Count).copy_(scores.bmm(fullValues.narrow(1, block.Start, block.Keys)));
+            }
+        }
+        return new Saved(output, q, k, v, logSums);
+    }
+
+    private static List<Tensor> Backward(
+        Saved saved, Tensor grad, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long heads, long keyValueHeads)
+    {
+        var (output, q, k, v, logSums) = saved;
+        long rows = q.shape[1], width = q.shape[2];
+        bool half = q.dtype == ScalarType.BFloat16;
+        float scale = 1 / MathF.Sqrt(width);
+        var deltas = empty([heads, rows], ScalarType.Float32);
+        if (half) CausalAttentionKernel.Deltas<BFloat16Element>(output, grad, deltas);
+        else CausalAttentionKernel.Deltas<Float32Element>(output, grad, deltas);
+        var gradHeads = grad.view(rows, heads, width).transpose(0, 1).contiguous();
+        var gradQuery = empty([heads, rows, width], ScalarType.Float32);
+        var gradKey = zeros([heads, rows + KeyPadding, width], ScalarType.Float32);
+        var gradValue = zeros([heads, rows + KeyPadding, width], ScalarType.Float32);
+        var (fullKeys, fullValues) = (Expand(k, heads), Expand(v, heads));
+        foreach (var block in Blocks(lengths))
+        {
+            using var inner = NewDisposeScope();
+            var queries = q.narrow(1, block.First, block.Count);
+            var keys = fullKeys.narrow(1, block.Start, block.Keys);
+            var g = gradHeads.narrow(1, block.First, block.Count);
+            var scores = queries.bmm(keys.transpose(1, 2));
+            var gradScores = g.bmm(fullValues.narrow(1, block.Start, block.Keys).transpose(1, 2));
+            if (half) CausalAttentionKernel.SoftmaxBackward<BFloat16Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
+            else CausalAttentionKernel.SoftmaxBackward<Float32Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
+            gradValue.narrow(1, block.Start, block.Keys).add_(scores.transpose(1, 2).bmm(g));
+            gradQuery.narrow(1, block.First, block.Count).copy_(gradScores.bmm(keys));
+            gradKey.narrow(1, block.Start, block.Keys).add_(gradScores.transpose(1, 2).bmm(queries));
+        }
+        if (heads != keyValueHeads)
+        {
+            gradKey = gradKey.view(keyValueHeads, heads / keyValueHeads, rows + KeyPadding, width).sum(dim: 1L);
+            gradValue = gradValue.view(keyValueHeads, heads / keyValueHeads, rows + KeyPadding, width).sum(dim: 1L);
+        }
+        var results = new List<Tensor> { empty([rows, heads * width], q.dtype), empty([rows, keyValueHeads * width], q.dtype) };
+        if (half)
+        {
+            CausalAttentionKernel.RotateFromHeads<BFloat16Element>(gradQuery, cos, sin, results[0]);
+            CausalAttentionKernel.RotateFromHeads<BFloat16Element>(gradKey, cos, sin, results[1]);
+        }
+        else
+        {
+            CausalAttentionKernel.RotateFromHeads<Float32Element>(gradQuery, cos, sin, results[0]);
+            CausalAttentionKernel.RotateFromHeads<Float32Element>(gradKey, cos, sin, results[1]);
+        }
+        results.Add(gradValue.narrow(1, 0, rows).transpose(0, 1).to(q.dtype).reshape(rows, keyValueHeads * width));
+        return results;
+    }
+
+    private static Tensor Expand(Tensor heads, long count)
+        => heads.shape[0] == count ? heads.alias() : heads.repeat_interleave(count / heads.shape[0], dim: 0);
+
+    /// <summary>A block of queries: <c>First … First + Count</c> of the batch's rows, in the sequence that starts at <c>Start</c>, with the
+    /// first <c>Keys</c> keys of it (a multiple of 32; those past the block's end are masked).</summary>
+    private readonly record struct Block(long Start, long First, long Count, long Keys);
+
+    private static IEnumerable<Block> Blocks(IReadOnlyList<long> lengths)
+    {
+        long start = 0;
+        foreach (long length in lengths)
+        {
+            for (long first = 0; first < length; first += QueryBlock)
+            {
+                long count = Math.Min(QueryBlock, length - first);
+                long keys = (first + count + KeyPadding - 1) / KeyPadding * KeyPadding;
+                yield return new Block(start, start + first, count, keys);
+            }
+            start += length;
+        }
+    }
+
+    private sealed class Function : autograd.SingleTensorFunction<Function>
+    {
+        public override string Name => nameof(RotaryAttention);
+
+        public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
+        {
+            ctx.set_materialize_grads(false);
+            var (cos, sin) = ((Tensor)vars[3], (Tensor)vars[4]);
+            var (lengths, heads, keyValueHeads) = ((IReadOnlyList<long>)vars[5], (long)vars[6], (long)vars[7]);
+            using var scope = NewDisposeScope();
+            var saved = Forward((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], cos, sin, lengths, heads, keyValueHeads);
+            ctx.save_for_backward([.. new[] { saved.Output, saved.Query, saved.Key, saved.Value, saved.LogSums }
+                .Select(t => t.MoveToOuterDisposeScope()), cos, sin]);
+            ctx.save_data("lengths", lengths);
+            ctx.save_data("heads", heads);
+            ctx.save_data("keyValueHeads", keyValueHeads);
+            return saved.Output;
+        }
+
+        public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
+        {
+            using var scope = NewDisposeScope();
+            var s = ctx.get_saved_variables();
+            var gradients = Backward(new Saved(s[0], s[1], s[2], s[3], s[4]), grad_output.contiguous(), s[5], s[6],
+                (IReadOnlyList<long>)ctx.get_data("lengths"), (long)ctx.get_data("heads"), (long)ctx.get_data("keyValueHeads"));
+            return [.. gradients.Select(g => g.MoveToOuterDisposeScope()), null!, null!, null!, null!, null!];
+        }
+    }
+}

@@ -1,0 +1,73 @@
+using Peft.Testing;
+using TorchSharp;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace Peft.Llava.Tests;
+
+public sealed class RotaryAttentionTests
+{
+    [Theory]
+    [InlineData(ScalarType.Float32, 4, 2, 10, new long[] { 1, 37, 300 }, 5e-6)]
+    [InlineData(ScalarType.Float32, 3, 3, 32, new long[] { 257, 5 }, 5e-6)]
+    [InlineData(ScalarType.BFloat16, 6, 2, 64, new long[] { 31, 290, 64 }, 2e-2)]
+    [InlineData(ScalarType.BFloat16, 2, 2, 40, new long[] { 513 }, 2e-2)]
+    public void Blocks_equal_the_operators_in_outputs_and_gradients(
+        ScalarType dtype, long heads, long keyValueHeads, long width, long[] lengths, double relative)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(21);
+        long rows = lengths.Sum();
+        var (q, k, v) = (randn(rows, heads * width).to(dtype), randn(rows, keyValueHeads * width).to(dtype), randn(rows, keyValueHeads * width).to(dtype));
+        var (cos, sin) = Angles(lengths, width);
+        ElementwiseKernelTests.Compare([q, k, v],
+            t => RotaryAttention.Apply(t[0], t[1], t[2], cos, sin, lengths, heads, keyValueHeads),
+            t => RotaryAttention.Reference(t[0], t[1], t[2], cos, sin, lengths, heads, keyValueHeads),
+            randn(rows, heads * width).to(dtype), relative);
+    }
+
+    [Fact]
+    public void A_row_beyond_the_stack_buffer_is_computed_all_the_same()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        manual_seed(22);
+        long[] lengths = [8229];
+        var (q, k, v) = (randn(8229, 4), randn(8229, 4), randn(8229, 4));
+        var (cos, sin) = Angles(lengths, 4);
+        ElementwiseKernelTests.Near(RotaryAttention.Reference(q, k, v, cos, sin, lengths, 1, 1),
+            RotaryAttention.Apply(q, k, v, cos, sin, lengths, 1, 1), 5e-6, "output");
+    }
+
+    [Fact]
+    public void Large_scores_do_not_overflow()
+    {
+        using var scope = NewDisposeScope();
+        var (cos, sin) = Angles([20], 8);
+        var x = randn(20, 16).mul(300);
+        Assert.True(RotaryAttention.Apply(x, x, x, cos, sin, [20], 2, 2).isfinite().all().ToBoolean());
+    }
+
+    [Fact]
+    public void No_tensor_outlives_forward_and_backward()
+    {
+        var (cos, sin) = Angles([7, 5], 6);
+        LeakGuard.AssertFlat(20, () =>
+        {
+            using var scope = NewDisposeScope();
+            var x = randn(12, 12, requires_grad: true);
+            var kv = randn(12, 6, requires_grad: true);
+            RotaryAttention.Apply(x, kv, kv, cos, sin, [7, 5], 2, 1).sum().backward();
+        });
+    }
+
+    private static (Tensor Cos, Tensor Sin) Angles(long[] lengths, long width)
+    {
+        using var scope = NewDisposeScope();
+        var positions = cat([.. lengths.Select(n => arange(n, dtype: ScalarType.Float32))], 0);
+        var frequencies = full([1], 10000f).pow(arange(0, width, 2, dtype: ScalarType.Float32) / width).reciprocal();
+        var angles = positions.unsqueeze(1) * frequencies;
+        angles = cat([angles, angles], -1);
+        return (angles.cos().MoveToOuterDisposeScope(), angles.sin().MoveToOuterDisposeScope());
+    }
+}
