@@ -18,6 +18,9 @@ public unsafe interface IVectorElement
     /// <summary>Stores sixteen elements, rounded to nearest even.</summary>
     static abstract void Store(void* target, long index, Vector512<float> value);
 
+    /// <summary>What storing and loading again would give.</summary>
+    static abstract Vector512<float> Round(Vector512<float> value);
+
     /// <summary>One element.</summary>
     static abstract float Get(void* source, long index);
 
@@ -38,6 +41,10 @@ public readonly unsafe struct Float32Element : IVectorElement
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(void* target, long index, Vector512<float> value) => value.Store((float*)target + index);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Round(Vector512<float> value) => value;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -66,9 +73,13 @@ public readonly unsafe struct BFloat16Element : IVectorElement
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(void* target, long index, Vector512<float> value)
     {
-        var rounded = Round(value);
+        var rounded = RoundedBits(value);
         Vector256.Narrow(rounded.GetLower(), rounded.GetUpper()).Store((ushort*)target + index);
     }
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Round(Vector512<float> value) => (RoundedBits(value) << 16).AsSingle();
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -84,7 +95,7 @@ public readonly unsafe struct BFloat16Element : IVectorElement
 
     /// <summary>Rounds to nearest even; NaN stays NaN (rounding could otherwise carry it to infinity).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<uint> Round(Vector512<float> value)
+    private static Vector512<uint> RoundedBits(Vector512<float> value)
     {
         var bits = value.AsUInt32();
         var rounded = (bits + Vector512.Create(0x7fffu) + ((bits >> 16) & Vector512<uint>.One)) >> 16;

@@ -42,6 +42,7 @@ public static class NativeRuntime
             _initialized = true;
         }
         PageFaultSwitch.TurnOn();
+        AllocatorTuning.TurnOn();
         if (OperatingSystem.IsLinux())
             AssemblyLoadContext.Default.ResolvingUnmanagedDll += Resolve;
     }

@@ -113,7 +113,7 @@ internal static unsafe class CausalAttentionKernel
                 var sums = Vector512<float>.Zero;
                 for (i = 0; i < seen; i += 16)
                 {
-                    var e = Vector512.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
+                    var e = VectorMath.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
                     if (i == full) e = Vector512.ConditionalSelect(inside, e, Vector512<float>.Zero);
                     sums += e;
                     if (length <= MaximumStackRow) e.Store(exponentials + i);
@@ -124,7 +124,7 @@ internal static unsafe class CausalAttentionKernel
                 {
                     var e = length <= MaximumStackRow
                         ? Vector512.Load(exponentials + i)
-                        : Vector512.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
+                        : VectorMath.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
                     if (length > MaximumStackRow && i == full) e = Vector512.ConditionalSelect(inside, e, Vector512<float>.Zero);
                     E.Store(p, start + i, e * inverse);
                 }
@@ -161,7 +161,7 @@ internal static unsafe class CausalAttentionKernel
                 long i = 0;
                 for (; i < seen; i += 16)
                 {
-                    var e = Vector512.Exp(E.Load(p, start + i) * scale - logSum);
+                    var e = VectorMath.Exp(E.Load(p, start + i) * scale - logSum);
                     var d = e * (E.Load(dp, start + i) - delta) * scale;
                     if (i == full)
                     {

@@ -66,7 +66,7 @@ public static class RmsNormalization
         float* r = (float*)CpuTensor.Pointer(scale);
         CpuParallel.For(Rows(input), 1, (begin, end) =>
         {
-            float* rounded = stackalloc float[16];
+            float* rounded = stackalloc float[1];
             for (long row = begin; row < end; row++)
             {
                 long start = row * width;
@@ -83,8 +83,7 @@ public static class RmsNormalization
                 r[row] = factor;
                 for (i = 0; i + 16 <= width; i += 16)
                 {
-                    X.Store(rounded, 0, X.Load(x, start + i) * factor);
-                    Y.Store(y, start + i, X.Load(rounded, 0) * W.Load(w, i));
+                    Y.Store(y, start + i, X.Round(X.Load(x, start + i) * factor) * W.Load(w, i));
                 }
                 for (; i < width; i++)
                 {

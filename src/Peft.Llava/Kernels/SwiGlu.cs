@@ -48,13 +48,12 @@ public static class SwiGlu
         void* g = CpuTensor.Pointer(gate), u = CpuTensor.Pointer(up), y = CpuTensor.Pointer(result);
         CpuParallel.For(gate.numel(), 4096, (begin, end) =>
         {
-            float* rounded = stackalloc float[16];
+            float* rounded = stackalloc float[1];
             long i = begin;
             for (; i + 16 <= end; i += 16)
             {
                 var x = E.Load(g, i);
-                E.Store(rounded, 0, x / (Vector512<float>.One + Vector512.Exp(-x)));
-                E.Store(y, i, E.Load(rounded, 0) * E.Load(u, i));
+                E.Store(y, i, E.Round(x / (Vector512<float>.One + VectorMath.Exp(-x))) * E.Load(u, i));
             }
             for (; i < end; i++)
             {
@@ -77,7 +76,7 @@ public static class SwiGlu
             {
                 var x = E.Load(g, i);
                 var d = E.Load(dy, i);
-                var sigmoid = Vector512<float>.One / (Vector512<float>.One + Vector512.Exp(-x));
+                var sigmoid = Vector512<float>.One / (Vector512<float>.One + VectorMath.Exp(-x));
                 var silu = x * sigmoid;
                 E.Store(du, i, d * silu);
                 E.Store(dg, i, d * E.Load(u, i) * (sigmoid + silu - silu * sigmoid));
