@@ -10,8 +10,8 @@ internal static unsafe class CausalAttentionKernel
 {
     /// <summary>Rotates (N, H·d) rows by their positions and lays them out as (H, N + pad, d).</summary>
     /// <param name="rows">(N, H·d).</param>
-    /// <param name="cos">(N, d) float32.</param>
-    /// <param name="sin">(N, d) float32.</param>
+    /// <param name="cos">(N, d/2) float32.</param>
+    /// <param name="sin">(N, d/2) float32.</param>
     /// <param name="heads">(H, N + pad, d), written for the first N rows.</param>
     public static void RotateToHeads<E>(Tensor rows, Tensor cos, Tensor sin, Tensor heads)
         where E : struct, IVectorElement
@@ -25,20 +25,20 @@ internal static unsafe class CausalAttentionKernel
             {
                 for (long h = 0; h < headCount; h++)
                 {
-                    long from = (n * headCount + h) * width, to = (h * stride + n) * width, angle = n * width;
+                    long from = (n * headCount + h) * width, to = (h * stride + n) * width, angle = n * half;
                     long i = 0;
                     for (; i + 16 <= half; i += 16)
                     {
                         var a = E.Load(x, from + i);
                         var b = E.Load(x, from + half + i);
                         E.Store(y, to + i, a * Vector512.Load(c + angle + i) - b * Vector512.Load(s + angle + i));
-                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + half + i) + a * Vector512.Load(s + angle + half + i));
+                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + i) + a * Vector512.Load(s + angle + i));
                     }
                     for (; i < half; i++)
                     {
                         float a = E.Get(x, from + i), b = E.Get(x, from + half + i);
                         E.Set(y, to + i, a * c[angle + i] - b * s[angle + i]);
-                        E.Set(y, to + half + i, b * c[angle + half + i] + a * s[angle + half + i]);
+                        E.Set(y, to + half + i, b * c[angle + i] + a * s[angle + i]);
                     }
                 }
             }
@@ -47,8 +47,8 @@ internal static unsafe class CausalAttentionKernel
 
     /// <summary>The transpose of <see cref="RotateToHeads"/>: gradients (H, N + pad, d) back to (N, H·d).</summary>
     /// <param name="heads">(H, N + pad, d) float32.</param>
-    /// <param name="cos">(N, d) float32.</param>
-    /// <param name="sin">(N, d) float32.</param>
+    /// <param name="cos">(N, d/2) float32.</param>
+    /// <param name="sin">(N, d/2) float32.</param>
     /// <param name="rows">(N, H·d), written.</param>
     public static void RotateFromHeads<E>(Tensor heads, Tensor cos, Tensor sin, Tensor rows)
         where E : struct, IVectorElement
@@ -63,20 +63,20 @@ internal static unsafe class CausalAttentionKernel
             {
                 for (long h = 0; h < headCount; h++)
                 {
-                    long from = (h * stride + n) * width, to = (n * headCount + h) * width, angle = n * width;
+                    long from = (h * stride + n) * width, to = (n * headCount + h) * width, angle = n * half;
                     long i = 0;
                     for (; i + 16 <= half; i += 16)
                     {
                         var a = Vector512.Load(x + from + i);
                         var b = Vector512.Load(x + from + half + i);
-                        E.Store(y, to + i, a * Vector512.Load(c + angle + i) + b * Vector512.Load(s + angle + half + i));
-                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + half + i) - a * Vector512.Load(s + angle + i));
+                        E.Store(y, to + i, a * Vector512.Load(c + angle + i) + b * Vector512.Load(s + angle + i));
+                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + i) - a * Vector512.Load(s + angle + i));
                     }
                     for (; i < half; i++)
                     {
                         float a = x[from + i], b = x[from + half + i];
-                        E.Set(y, to + i, a * c[angle + i] + b * s[angle + half + i]);
-                        E.Set(y, to + half + i, b * c[angle + half + i] - a * s[angle + i]);
+                        E.Set(y, to + i, a * c[angle + i] + b * s[angle + i]);
+                        E.Set(y, to + half + i, b * c[angle + i] - a * s[angle + i]);
                     }
                 }
             }

@@ -18,83 +18,56 @@ public static class RotaryAttention
     private const long KeyPadding = 32;
 
     /// <summary>Attention of each sequence to its own past.</summary>
-    /// <param name="query">(N, Hq·d): the rows of all sequences, one after another.</param>
-    /// <param name="key">(N, Hkv·d).</param>
+    /// <param name="query">(N, Hq·d): the packed rows of all sequences, not yet rotated.</param>
+    /// <param name="key">(N, Hkv·d), not yet rotated; Hq is a multiple of Hkv, a key and value head serves a group of query heads.</param>
     /// <param name="value">(N, Hkv·d).</param>
-    /// <param name="cos">(N, d): cosines of the rows' rotary angles.</param>
-    /// <param name="sin">(N, d).</param>
-    /// <param name="lengths">Rows of each sequence; they add up to N.</param>
-    /// <param name="headCount">Hq, a multiple of Hkv.</param>
-    /// <param name="keyValueHeadCount">Hkv.</param>
+    /// <param name="rope">The rotary tables of the rows, (N, 1, d/2).</param>
+    /// <param name="layout">Where each sequence lies.</param>
     /// <returns>(N, Hq·d) in the dtype of <paramref name="query"/>, in the current dispose scope.</returns>
-    public static Tensor Apply(
-        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long headCount, long keyValueHeadCount)
+    public static Tensor Apply(Tensor query, Tensor key, Tensor value, RotaryTables rope, SequenceLayout layout)
     {
         ArgumentNullException.ThrowIfNull(query);
         ArgumentNullException.ThrowIfNull(key);
         ArgumentNullException.ThrowIfNull(value);
-        ArgumentNullException.ThrowIfNull(lengths);
+        ArgumentNullException.ThrowIfNull(rope);
+        ArgumentNullException.ThrowIfNull(layout);
         bool ready = CpuTensor.IsKernelReady(query) && CpuTensor.IsKernelReady(key) && CpuTensor.IsKernelReady(value)
-            && query.dtype == key.dtype && query.dtype == value.dtype;
-        if (!ready) return Reference(query, key, value, cos, sin, lengths, headCount, keyValueHeadCount);
-        using var c = cos.to(ScalarType.Float32).contiguous();
-        using var s = sin.to(ScalarType.Float32).contiguous();
-        if (is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad))
-            return Function.apply(query, key, value, c, s, lengths, headCount, keyValueHeadCount);
+            && query.dtype == key.dtype && query.dtype == value.dtype && query.shape[0] > 0;
+        if (!ready) return Reference(query, key, value, rope, layout);
         using var scope = NewDisposeScope();
-        return Forward(query, key, value, c, s, lengths, headCount, keyValueHeadCount).Output.MoveToOuterDisposeScope();
+        long half = rope.Cos.shape[^1];
+        var cos = rope.Cos.to(ScalarType.Float32).reshape(-1, half).contiguous();
+        var sin = rope.Sin.to(ScalarType.Float32).reshape(-1, half).contiguous();
+        var output = is_grad_enabled() && (query.requires_grad || key.requires_grad || value.requires_grad)
+            ? Function.apply(query, key, value, cos, sin, layout)
+            : Forward(query, key, value, cos, sin, layout).Output;
+        return output.MoveToOuterDisposeScope();
     }
 
-    /// <summary>The same by libtorch's operators.</summary>
+    /// <summary>The same by libtorch's operators: rotation, then <see cref="CausalAttention"/>.</summary>
     /// <param name="query">(N, Hq·d).</param>
     /// <param name="key">(N, Hkv·d).</param>
     /// <param name="value">(N, Hkv·d).</param>
-    /// <param name="cos">(N, d).</param>
-    /// <param name="sin">(N, d).</param>
-    /// <param name="lengths">Rows of each sequence.</param>
-    /// <param name="headCount">Hq.</param>
-    /// <param name="keyValueHeadCount">Hkv.</param>
+    /// <param name="rope">The rotary tables of the rows.</param>
+    /// <param name="layout">Where each sequence lies.</param>
     /// <returns>(N, Hq·d), in the current dispose scope.</returns>
-    public static Tensor Reference(
-        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long headCount, long keyValueHeadCount)
+    public static Tensor Reference(Tensor query, Tensor key, Tensor value, RotaryTables rope, SequenceLayout layout)
     {
+        ArgumentNullException.ThrowIfNull(query);
+        ArgumentNullException.ThrowIfNull(rope);
         using var scope = NewDisposeScope();
-        long rows = query.shape[0], width = query.shape[1] / headCount;
-        var q = Rotate(query.view(rows, headCount, width), cos, sin);
-        var k = Rotate(key.view(rows, keyValueHeadCount, width), cos, sin);
-        var v = value.view(rows, keyValueHeadCount, width);
-        var outputs = new List<Tensor>();
-        long start = 0;
-        foreach (long length in lengths)
-        {
-            var (qs, ks, vs) = (Heads(q, start, length), Heads(k, start, length), Heads(v, start, length));
-            if (headCount != keyValueHeadCount)
-            {
-                ks = ks.repeat_interleave(headCount / keyValueHeadCount, dim: 1);
-                vs = vs.repeat_interleave(headCount / keyValueHeadCount, dim: 1);
-            }
-            outputs.Add(nn.functional.scaled_dot_product_attention(qs, ks, vs, is_casual: true).squeeze(0).transpose(0, 1).reshape(length, headCount * width));
-            start += length;
-        }
-        return cat(outputs, 0).MoveToOuterDisposeScope();
-
-        static Tensor Heads(Tensor t, long start, long length) => t.narrow(0, start, length).transpose(0, 1).unsqueeze(0);
-    }
-
-    /// <summary>Rotary embedding of (N, H, d) rows: halves, not interleaved pairs (Su et al. 2021, in transformers' layout).</summary>
-    private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
-    {
-        long half = x.shape[^1] / 2;
-        var rotated = cat([x.narrow(-1, half, half).neg(), x.narrow(-1, 0, half)], -1);
-        return x * cos.to(x.dtype).unsqueeze(1) + rotated * sin.to(x.dtype).unsqueeze(1);
+        long rows = query.shape[0], width = rope.Cos.shape[^1] * 2;
+        var q = RotaryEmbedding.Rotate(query.view(rows, -1, width), rope.Cos, rope.Sin);
+        var k = RotaryEmbedding.Rotate(key.view(rows, -1, width), rope.Cos, rope.Sin);
+        return CausalAttention.Apply(q, k, value.view(rows, -1, width), layout).reshape(rows, -1).MoveToOuterDisposeScope();
     }
 
     private readonly record struct Saved(Tensor Output, Tensor Query, Tensor Key, Tensor Value, Tensor LogSums);
 
-    private static Saved Forward(
-        Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long heads, long keyValueHeads)
+    private static Saved Forward(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, SequenceLayout layout)
     {
-        long rows = query.shape[0], width = query.shape[1] / heads;
+        long rows = query.shape[0], width = cos.shape[1] * 2;
+        long heads = query.shape[1] / width, keyValueHeads = key.shape[1] / width;
         var q = empty([heads, rows, width], query.dtype);
         var k = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
         var v = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
@@ -117,7 +90,7 @@ public static class RotaryAttention
         {
             // Products with a transposed right-hand side run at half the speed: the keys are transposed once instead.
             var (keysTransposed, fullValues) = (Expand(k, heads).transpose(1, 2).contiguous(), Expand(v, heads));
-            foreach (var block in Blocks(lengths))
+            foreach (var block in Blocks(layout))
             {
                 using var inner = NewDisposeScope();
                 var scores = q.narrow(1, block.First, block.Count).bmm(keysTransposed.narrow(2, block.Start, block.Keys));
@@ -130,11 +103,10 @@ public static class RotaryAttention
         return new Saved(output, q, k, v, logSums);
     }
 
-    private static List<Tensor> Backward(
-        Saved saved, Tensor grad, Tensor cos, Tensor sin, IReadOnlyList<long> lengths, long heads, long keyValueHeads)
+    private static List<Tensor> Backward(Saved saved, Tensor grad, Tensor cos, Tensor sin, SequenceLayout layout)
     {
         var (output, q, k, v, logSums) = saved;
-        long rows = q.shape[1], width = q.shape[2];
+        long heads = q.shape[0], keyValueHeads = k.shape[0], rows = q.shape[1], width = q.shape[2];
         bool half = q.dtype == ScalarType.BFloat16;
         float scale = 1 / MathF.Sqrt(width);
         var deltas = empty([heads, rows], ScalarType.Float32);
@@ -146,7 +118,7 @@ public static class RotaryAttention
         var gradValue = zeros([heads, rows + KeyPadding, width], ScalarType.Float32);
         var fullKeys = Expand(k, heads);
         var (keysTransposed, valuesTransposed) = (fullKeys.transpose(1, 2).contiguous(), Expand(v, heads).transpose(1, 2).contiguous());
-        foreach (var block in Blocks(lengths))
+        foreach (var block in Blocks(layout))
         {
             using var inner = NewDisposeScope();
             var queries = q.narrow(1, block.First, block.Count);
@@ -187,10 +159,10 @@ public static class RotaryAttention
     /// first <c>Keys</c> keys of it (a multiple of 32; those past the block's end are masked).</summary>
     private readonly record struct Block(long Start, long First, long Count, long Keys);
 
-    private static IEnumerable<Block> Blocks(IReadOnlyList<long> lengths)
+    private static IEnumerable<Block> Blocks(SequenceLayout layout)
     {
         long start = 0;
-        foreach (long length in lengths)
+        foreach (long length in layout.Lengths)
         {
             for (long first = 0; first < length; first += QueryBlock)
             {
@@ -210,14 +182,12 @@ public static class RotaryAttention
         {
             ctx.set_materialize_grads(false);
             var (cos, sin) = ((Tensor)vars[3], (Tensor)vars[4]);
-            var (lengths, heads, keyValueHeads) = ((IReadOnlyList<long>)vars[5], (long)vars[6], (long)vars[7]);
+            var layout = (SequenceLayout)vars[5];
             using var scope = NewDisposeScope();
-            var saved = Forward((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], cos, sin, lengths, heads, keyValueHeads);
+            var saved = Forward((Tensor)vars[0], (Tensor)vars[1], (Tensor)vars[2], cos, sin, layout);
             ctx.save_for_backward([.. new[] { saved.Output, saved.Query, saved.Key, saved.Value, saved.LogSums }
                 .Select(t => t.MoveToOuterDisposeScope()), cos, sin]);
-            ctx.save_data("lengths", lengths);
-            ctx.save_data("heads", heads);
-            ctx.save_data("keyValueHeads", keyValueHeads);
+            ctx.save_data("layout", layout);
             return saved.Output;
         }
 
@@ -226,8 +196,8 @@ public static class RotaryAttention
             using var scope = NewDisposeScope();
             var s = ctx.get_saved_variables();
             var gradients = Backward(new Saved(s[0], s[1], s[2], s[3], s[4]), grad_output.contiguous(), s[5], s[6],
-                (IReadOnlyList<long>)ctx.get_data("lengths"), (long)ctx.get_data("heads"), (long)ctx.get_data("keyValueHeads"));
-            return [.. gradients.Select(g => g.MoveToOuterDisposeScope()), null!, null!, null!, null!, null!];
+                (SequenceLayout)ctx.get_data("layout"));
+            return [.. gradients.Select(g => g.MoveToOuterDisposeScope()), null!, null!, null!];
         }
     }
 }

@@ -33,12 +33,15 @@ public sealed class LlamaAttention : nn.Module
     internal Tensor Forward(Tensor x, DecoderContext context)
     {
         using var scope = NewDisposeScope();
+        if (context.Cache is null)
+        {
+            var attended = RotaryAttention.Apply(_query.call(x), _key.call(x), _value.call(x), context.Rope, context.Layout);
+            return _output.call(attended).MoveToOuterDisposeScope();
+        }
         var q = RotaryEmbedding.Rotate(Split(_query.call(x)), context.Rope.Cos, context.Rope.Sin);
         var k = RotaryEmbedding.Rotate(Split(_key.call(x)), context.Rope.Cos, context.Rope.Sin);
         var v = Split(_value.call(x));
-        var mixed = context.Cache is null
-            ? CausalAttention.Apply(q, k, v, context.Layout)
-            : context.Cache.Attend(_layer, q, k, v, context.Layout);
+        var mixed = context.Cache.Attend(_layer, q, k, v, context.Layout);
         return _output.call(mixed.reshape(x.shape[0], -1)).MoveToOuterDisposeScope();
     }
 

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -19,6 +20,7 @@ public static class SupervisedLoss
         ArgumentNullException.ThrowIfNull(states);
         ArgumentNullException.ThrowIfNull(targets);
         ArgumentNullException.ThrowIfNull(head);
+        if (head is FrozenLinear frozen && !frozen.parameters().Any(p => p.requires_grad)) return SupervisedCrossEntropy.Sum(states, frozen, targets);
         using var scope = NewDisposeScope();
         long rows = targets.shape[0];
         var total = zeros([], ScalarType.Float32, states.device);

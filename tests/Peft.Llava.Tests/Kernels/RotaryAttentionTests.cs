@@ -19,10 +19,9 @@ public sealed class RotaryAttentionTests
         manual_seed(21);
         long rows = lengths.Sum();
         var (q, k, v) = (randn(rows, heads * width).to(dtype), randn(rows, keyValueHeads * width).to(dtype), randn(rows, keyValueHeads * width).to(dtype));
-        var (cos, sin) = Angles(lengths, width);
+        var (rope, layout) = Angles(lengths, width, dtype);
         ElementwiseKernelTests.Compare([q, k, v],
-            t => RotaryAttention.Apply(t[0], t[1], t[2], cos, sin, lengths, heads, keyValueHeads),
-            t => RotaryAttention.Reference(t[0], t[1], t[2], cos, sin, lengths, heads, keyValueHeads),
+            t => RotaryAttention.Apply(t[0], t[1], t[2], rope, layout), t => RotaryAttention.Reference(t[0], t[1], t[2], rope, layout),
             randn(rows, heads * width).to(dtype), relative);
     }
 
@@ -34,40 +33,36 @@ public sealed class RotaryAttentionTests
         manual_seed(22);
         long[] lengths = [8229];
         var (q, k, v) = (randn(8229, 4), randn(8229, 4), randn(8229, 4));
-        var (cos, sin) = Angles(lengths, 4);
-        ElementwiseKernelTests.Near(RotaryAttention.Reference(q, k, v, cos, sin, lengths, 1, 1),
-            RotaryAttention.Apply(q, k, v, cos, sin, lengths, 1, 1), 5e-6, "output");
+        var (rope, layout) = Angles(lengths, 4);
+        ElementwiseKernelTests.Near(RotaryAttention.Reference(q, k, v, rope, layout), RotaryAttention.Apply(q, k, v, rope, layout), 5e-6, "output");
     }
 
     [Fact]
     public void Large_scores_do_not_overflow()
     {
         using var scope = NewDisposeScope();
-        var (cos, sin) = Angles([20], 8);
+        var (rope, layout) = Angles([20], 8);
         var x = randn(20, 16).mul(300);
-        Assert.True(RotaryAttention.Apply(x, x, x, cos, sin, [20], 2, 2).isfinite().all().ToBoolean());
+        Assert.True(RotaryAttention.Apply(x, x, x, rope, layout).isfinite().all().ToBoolean());
     }
 
     [Fact]
     public void No_tensor_outlives_forward_and_backward()
     {
-        var (cos, sin) = Angles([7, 5], 6);
+        var (rope, layout) = Angles([7, 5], 6);
         LeakGuard.AssertFlat(20, () =>
         {
             using var scope = NewDisposeScope();
             var x = randn(12, 12, requires_grad: true);
             var kv = randn(12, 6, requires_grad: true);
-            RotaryAttention.Apply(x, kv, kv, cos, sin, [7, 5], 2, 1).sum().backward();
+            RotaryAttention.Apply(x, kv, kv, rope, layout).sum().backward();
         });
     }
 
-    private static (Tensor Cos, Tensor Sin) Angles(long[] lengths, long width)
+    private static (RotaryTables Rope, SequenceLayout Layout) Angles(long[] lengths, long width, ScalarType dtype = ScalarType.Float32)
     {
-        using var scope = NewDisposeScope();
-        var positions = cat([.. lengths.Select(n => arange(n, dtype: ScalarType.Float32))], 0);
-        var frequencies = full([1], 10000f).pow(arange(0, width, 2, dtype: ScalarType.Float32) / width).reciprocal();
-        var angles = positions.unsqueeze(1) * frequencies;
-        angles = cat([angles, angles], -1);
-        return (angles.cos().MoveToOuterDisposeScope(), angles.sin().MoveToOuterDisposeScope());
+        var layout = new SequenceLayout([.. lengths.Select(n => (int)n)], PaddingSide.Left);
+        using var positions = layout.PositionIds();
+        return (new RotaryEmbedding((int)width, 10000, 2048).Tables(positions, layout.PaddedLength, dtype), layout);
     }
 }
