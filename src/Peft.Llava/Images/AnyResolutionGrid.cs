@@ -84,11 +84,12 @@ public static class AnyResolutionGrid
     /// </summary>
     /// <param name="size">The picture's own size.</param>
     /// <param name="edge">The short side wanted.</param>
+    /// <exception cref="ImageShapeException">The long side would be above 2^31.</exception>
     public static ImageSize ShortestEdge(ImageSize size, int edge)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(edge);
-        return size.Width <= size.Height
-            ? new ImageSize(edge, (int)((double)((long)edge * size.Height) / size.Width))
-            : new ImageSize((int)((double)((long)edge * size.Width) / size.Height), edge);
+        long longSide = (long)((double)((long)edge * Math.Max(size.Width, size.Height)) / Math.Min(size.Width, size.Height));
+        if (longSide > int.MaxValue) throw new ImageShapeException(longSide, edge);
+        return size.Width <= size.Height ? new ImageSize(edge, (int)longSide) : new ImageSize((int)longSide, edge);
     }
 }

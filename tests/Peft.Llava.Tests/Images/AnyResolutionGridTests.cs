@@ -112,4 +112,12 @@ public sealed class AnyResolutionGridTests
         Assert.Equal((3, 2), AnyResolutionGrid.TileCounts(new ImageSize(130, 100), 56));
         Assert.Equal((2, 1), AnyResolutionGrid.GridShape(new ImageSize(300, 217), [new(130, 100)], 56));
     }
+
+    [Fact]
+    public void A_long_side_beyond_all_bounds_is_refused()
+    {
+        var error = Assert.Throws<ImageShapeException>(() => AnyResolutionGrid.ShortestEdge(new ImageSize(1, 20_000_000), 336));
+        Assert.Equal("Processing this picture needs an intermediate picture of 6720000000x336, which is too large. "
+            + "Crop or shrink the file first; a picture so long and thin holds nothing the vision tower could see.", error.Message);
+    }
 }

@@ -1,0 +1,55 @@
+using System.Text.RegularExpressions;
+using Peft.Core;
+using Xunit;
+
+namespace Peft.Boundary.Tests;
+
+public sealed partial class ExceptionTests
+{
+    /// <summary>Exceptions of .NET that say "the caller's code is wrong", not "the input is wrong".</summary>
+    private static readonly HashSet<string> CallerFaults =
+    [
+        "ArgumentException", "ArgumentNullException", "ArgumentOutOfRangeException", "ObjectDisposedException", "InvalidOperationException",
+        "NotSupportedException", "OperationCanceledException", "UnreachableException", "EndOfStreamException", "AggregateException",
+    ];
+
+    [Fact]
+    public void Every_exception_of_ours_derives_from_the_one_root()
+    {
+        var strays = Packages.All.SelectMany(a => a.GetTypes())
+            .Where(t => typeof(Exception).IsAssignableFrom(t) && t.IsPublic && !typeof(PeftException).IsAssignableFrom(t));
+        Check.None(strays.Select(t => t.FullName!));
+    }
+
+    [Fact]
+    public void Every_exception_of_ours_is_sealed_or_abstract()
+        => Check.None(Packages.All.SelectMany(a => a.GetTypes())
+            .Where(t => typeof(PeftException).IsAssignableFrom(t) && !t.IsSealed && !t.IsAbstract && !HasHeirs(t)).Select(t => t.FullName!));
+
+    [Fact]
+    public void Every_exception_of_ours_is_looked_at_by_a_test()
+    {
+        string tests = string.Join('\n', RepositoryFiles.Sources("tests").Select(RepositoryFiles.Text));
+        var unseen = Packages.All.SelectMany(a => a.GetTypes())
+            .Where(t => typeof(PeftException).IsAssignableFrom(t) && !t.IsAbstract && t.IsPublic)
+            .Where(t => !Regex.IsMatch(tests, $@"\b{t.Name}\b"));
+        Check.None(unseen.Select(t => t.FullName!));
+    }
+
+    [Fact]
+    public void The_libraries_throw_exceptions_of_ours_or_name_a_fault_of_the_caller()
+    {
+        var ours = Packages.All.SelectMany(a => a.GetTypes()).Where(t => typeof(PeftException).IsAssignableFrom(t)).Select(t => t.Name).ToHashSet();
+        var strays = from file in RepositoryFiles.Sources("src")
+                     from Match thrown in ThrowNew().Matches(RepositoryFiles.Text(file))
+                     let name = thrown.Groups[1].Value
+                     where !ours.Contains(name) && !CallerFaults.Contains(name)
+                     select $"{file}: throw new {name}";
+        Check.None(strays);
+    }
+
+    private static bool HasHeirs(Type type) => Packages.All.SelectMany(a => a.GetTypes()).Any(t => t.BaseType == type);
+
+    [GeneratedRegex(@"throw new (?:\w+\.)*(\w+)\s*[({]")]
+    private static partial Regex ThrowNew();
+}
