@@ -113,12 +113,12 @@ internal sealed class TokenizerJsonFile
         };
     }
 
-    private static (string Left, string Right) ReadMerge(JsonElement merge)
+    private (string Left, string Right) ReadMerge(JsonElement merge)
     {
         if (merge.ValueKind == JsonValueKind.Array) return (merge[0].GetString()!, merge[1].GetString()!);
         string text = merge.GetString()!;
         int space = text.IndexOf(' ', StringComparison.Ordinal);
-        if (space <= 0) throw new FormatException($"merge '{text}'");
+        if (space <= 0) throw Fail($"has the merge '{text}', which is no pair.", "Copy it again from its checkpoint.");
         return (text[..space], text[(space + 1)..]);
     }
 
