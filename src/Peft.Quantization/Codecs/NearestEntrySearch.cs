@@ -1,0 +1,82 @@
+namespace Peft.Quantization;
+
+/// <summary>
+/// Finds the number of midpoints below a value without a search: the leading bits of the float select a cell of a small table, which
+/// gives the count at the cell's lower end; few comparisons (one, for the dynamic maps) with the next midpoint finish it.
+/// </summary>
+/// <remarks>A cell is one sign, one exponent and a few bits of the mantissa; all magnitudes below 2^-24 share one.</remarks>
+internal sealed class NearestEntrySearch
+{
+    private const int SmallestExponent = 127 - 24;
+
+    private readonly float[] _midpoints;
+    private readonly byte[] _table;
+
+    public NearestEntrySearch(float[] midpoints)
+    {
+        _midpoints = midpoints;
+        byte[] best = [];
+        for (int bits = 5; bits <= 8; bits++)
+        {
+            best = Build(midpoints, bits, out int comparisons);
+            (MantissaBits, Comparisons) = (bits, comparisons);
+            if (comparisons <= 1) break;
+        }
+        _table = GC.AllocateArray<byte>(best.Length + 3, pinned: true);      // a gather reads four bytes
+        best.CopyTo(_table, 0);
+    }
+
+    /// <summary>Bits of the mantissa in a cell's number.</summary>
+    public int MantissaBits { get; }
+
+    /// <summary>Comparisons that any value needs at most.</summary>
+    public int Comparisons { get; }
+
+    /// <summary>How far the bits of |value| are shifted right to give a cell.</summary>
+    public int Shift => 23 - MantissaBits;
+
+    /// <summary>Subtracted from the shifted bits.</summary>
+    public int FirstCell => SmallestExponent << MantissaBits;
+
+    /// <summary>Cells of one sign; those of negative values follow those of positive ones.</summary>
+    public int Cells => ((127 - SmallestExponent) << MantissaBits) + 1;
+
+    public unsafe byte* Table => Pinned.Pointer(_table);
+
+    /// <summary>The number of midpoints below a value, by binary search; NaN counts as above all.</summary>
+    public int Find(float value)
+    {
+        int low = 0, high = 255;
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            if (!(value <= _midpoints[middle])) low = middle + 1;
+            else high = middle;
+        }
+        return low;
+    }
+
+    private static byte[] Build(float[] midpoints, int bits, out int comparisons)
+    {
+        int first = SmallestExponent << bits, cells = ((127 - SmallestExponent) << bits) + 1;
+        var table = new byte[2 * cells];
+        comparisons = 0;
+        for (int cell = 0; cell < cells; cell++)
+        {
+            float low = cell == 0 ? 0f : BitConverter.Int32BitsToSingle((cell + first) << (23 - bits));
+            float high = cell == cells - 1 ? 2f : BitConverter.Int32BitsToSingle(((cell + 1 + first) << (23 - bits)) - 1);
+            table[cell] = (byte)Below(midpoints, low);
+            table[cells + cell] = (byte)Below(midpoints, -high);
+            comparisons = Math.Max(comparisons, Math.Max(
+                Below(midpoints, high) - table[cell], Below(midpoints, -low) - table[cells + cell]));
+        }
+        return table;
+    }
+
+    private static int Below(float[] midpoints, float value)
+    {
+        int count = 0;
+        while (count < 255 && midpoints[count] < value) count++;
+        return count;
+    }
+}
