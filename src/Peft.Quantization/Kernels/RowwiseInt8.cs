@@ -7,6 +7,9 @@ internal readonly unsafe struct RowsEncode<L, F, I>(
     void* source, ElementKind kind, long columns, float threshold, sbyte* codes, float* absmax, byte* outliers) : IBlockJob
     where L : struct, ILanes<F, I>
 {
+    /// <summary>Magnitudes from here on are NaN: no outlier, so that it reaches its row's maximum.</summary>
+    private const int FirstNaN = 0x7F800001;
+
     public void Run(long first, long end)
     {
         for (long row = first; row < end; row++)
@@ -22,12 +25,12 @@ internal readonly unsafe struct RowsEncode<L, F, I>(
     {
         I magnitude = L.Broadcast(0x7FFFFFFF), most = L.Broadcast(0);
         int limit = threshold > 0f ? BitConverter.SingleToInt32Bits(threshold) - 1 : int.MaxValue;
-        I limits = L.Broadcast(limit);
+        I limits = L.Broadcast(limit), afterInfinity = L.Broadcast(FirstNaN);
         long i = 0;
         for (; i <= columns - L.Count; i += L.Count)
         {
             I bits = L.And(L.AsInt(Load<L, F, I>(start + i)), magnitude);
-            I outlier = L.GreaterThan(bits, limits);
+            I outlier = L.And(L.GreaterThan(bits, limits), L.GreaterThan(afterInfinity, bits));
             if (outliers is not null && L.MaxLane(L.And(outlier, L.Broadcast(1))) != 0) Mark(start, i, L.Count, limit);
             most = L.Max(most, L.Select(outlier, L.Broadcast(0), bits));
         }
@@ -35,7 +38,7 @@ internal readonly unsafe struct RowsEncode<L, F, I>(
         for (; i < columns; i++)
         {
             int bits = BitConverter.SingleToInt32Bits(Load<Lanes1, float, int>(start + i)) & 0x7FFFFFFF;
-            if (bits > limit) Mark(start, i, 1, limit);
+            if (bits > limit && bits < FirstNaN) Mark(start, i, 1, limit);
             else largest = Math.Max(largest, bits);
         }
         return BitConverter.Int32BitsToSingle(largest);
@@ -45,7 +48,7 @@ internal readonly unsafe struct RowsEncode<L, F, I>(
     {
         if (outliers is null) return;
         for (long i = column; i < column + count; i++)
-            if ((BitConverter.SingleToInt32Bits(Load<Lanes1, float, int>(start + i)) & 0x7FFFFFFF) > limit) outliers[i] = 1;
+            if ((BitConverter.SingleToInt32Bits(Load<Lanes1, float, int>(start + i)) & 0x7FFFFFFF) is var bits && bits > limit && bits < FirstNaN) outliers[i] = 1;
     }
 
     private void Encode(long start, float scale)

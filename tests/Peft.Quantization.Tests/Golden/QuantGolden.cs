@@ -135,6 +135,7 @@ internal sealed class QuantGolden : IDisposable
         if (expected.dtype != got.dtype) return $"dtype {expected.dtype} against {got.dtype}";
         if (!expected.shape.SequenceEqual(got.shape))
             return $"shape ({string.Join(", ", expected.shape)}) against ({string.Join(", ", got.shape)})";
+        if (expected.numel() == 0) return "nothing";
         var different = expected.ne(got).reshape(-1);
         long first = different.to(ScalarType.Byte).argmax().ToInt64();
         return $"{different.sum().ToInt64()} of {different.numel()} differ, first at {first}: expected {expected.reshape(-1)[first].to(ScalarType.Float64).ToDouble():G9}, "

@@ -1,0 +1,42 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Quantization;
+
+/// <summary>The integer product of LLM.int8 and the way back to floating point.</summary>
+public static class Int8MatMul
+{
+    // TorchSharp has no binding of libtorch's int8 product; a script reaches it.
+    private static readonly Lazy<jit.CompilationUnit> Script = new(() => jit.compile("def int_mm(a, b):\n    return torch._int_mm(a, b)\n"));
+    private static readonly Lock Gate = new();
+
+    /// <summary>a bᵀ in integers.</summary>
+    /// <param name="a">(rows, inner) int8.</param>
+    /// <param name="b">(columns, inner) int8.</param>
+    /// <returns>(rows, columns) int32, fresh, in the current dispose scope.</returns>
+    public static Tensor Multiply(Tensor a, Tensor b)
+    {
+        ArgumentNullException.ThrowIfNull(a);
+        ArgumentNullException.ThrowIfNull(b);
+        using var transposed = b.t();
+        lock (Gate) return (Tensor)Script.Value.invoke("int_mm", a, transposed);
+    }
+
+    /// <summary>products * (row maximum * column maximum) / 127² + bias, in fp32, rounded to the dtype.</summary>
+    /// <param name="products">(rows, columns) int32.</param>
+    /// <param name="rowMaxima">(rows) fp32.</param>
+    /// <param name="columnMaxima">(columns) fp32.</param>
+    /// <param name="bias">(columns) or null.</param>
+    /// <param name="dtype">The dtype wanted.</param>
+    /// <returns>(rows, columns), fresh, in the current dispose scope.</returns>
+    /// <remarks>1 / 127² is exact here; bitsandbytes' CPU code has 6.200124e-05, which makes results 1.8e-5 larger.</remarks>
+    public static Tensor Rescale(Tensor products, Tensor rowMaxima, Tensor columnMaxima, Tensor? bias, ScalarType dtype)
+    {
+        ArgumentNullException.ThrowIfNull(products);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var target = empty(products.shape, dtype, products.device);
+        KernelSelection.For(products.device).ScaleProducts(products, rowMaxima, columnMaxima, bias?.to(ScalarType.Float32), target);
+        return target.MoveToOuterDisposeScope();
+    }
+}
