@@ -3,7 +3,10 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
-/// <summary>Causal self-attention over packed sequences.</summary>
+/// <summary>
+/// Causal self-attention over packed sequences by libtorch's attention operator, in the rectangular form that the reference uses: sums then
+/// run over the same lengths, so that even bfloat16 results are the reference's.
+/// </summary>
 public static class CausalAttention
 {
     /// <summary>softmax(q kᵀ / sqrt(d)) v, causal, each sequence by itself; key and value heads serve a group of query heads each.</summary>
@@ -18,24 +21,42 @@ public static class CausalAttention
         ArgumentNullException.ThrowIfNull(layout);
         using var scope = NewDisposeScope();
         long group = query.shape[1] / key.shape[1];
-        var outputs = new List<Tensor>(layout.Count);
-        for (int s = 0; s < layout.Count; s++)
-        {
-            if (layout.Lengths[s] == 0) continue;
-            var q = Heads(query, layout, s, 1);
-            var k = Heads(key, layout, s, group);
-            var v = Heads(value, layout, s, group);
-            var o = nn.functional.scaled_dot_product_attention(q, k, v, is_casual: true);
-            outputs.Add(o.squeeze(0).transpose(0, 1));
-        }
-        return (outputs.Count == 1 ? outputs[0].contiguous() : cat(outputs, 0)).MoveToOuterDisposeScope();
+        bool ragged = layout.Lengths.Any(n => n != layout.PaddedLength);
+        var rows = ragged ? RectangleRows(layout, query.device) : null;
+        var q = Rectangle(query, layout, rows, 1);
+        var k = Rectangle(key, layout, rows, group);
+        var v = Rectangle(value, layout, rows, group);
+        using var mask = ragged ? Mask(layout, query.device) : null;
+        var o = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_casual: !ragged).transpose(1, 2).flatten(0, 1);
+        return (rows is null ? o.contiguous() : o.index_select(0, rows)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>One sequence of a packed tensor as (1, heads * repeat, L, d); a head is repeated next to itself.</summary>
-    private static Tensor Heads(Tensor packed, SequenceLayout layout, int sample, long repeat)
+    /// <summary>The row of the rectangular form that each packed row has.</summary>
+    private static Tensor RectangleRows(SequenceLayout layout, Device device)
     {
-        var heads = packed.narrow(0, layout.Offsets[sample], layout.Lengths[sample]).transpose(0, 1);
-        if (repeat > 1) heads = heads.repeat_interleave(repeat, 0);
-        return heads.unsqueeze(0);
+        var rows = new long[layout.TokenCount];
+        int row = 0;
+        for (int s = 0; s < layout.Count; s++)
+            for (int i = 0; i < layout.Lengths[s]; i++) rows[row++] = (long)s * layout.PaddedLength + layout.FirstColumn(s) + i;
+        return tensor(rows, device: device);
+    }
+
+    /// <summary>A packed tensor as (B, heads * repeat, T, d); a head is repeated next to itself.</summary>
+    private static Tensor Rectangle(Tensor packed, SequenceLayout layout, Tensor? rows, long repeat)
+    {
+        if (rows is not null)
+            packed = zeros([(long)layout.Count * layout.PaddedLength, .. packed.shape[1..]], packed.dtype, packed.device).index_copy(0, rows, packed);
+        var heads = packed.view(layout.Count, layout.PaddedLength, packed.shape[1], packed.shape[2]).transpose(1, 2);
+        return repeat > 1 ? heads.repeat_interleave(repeat, 1) : heads;
+    }
+
+    /// <summary>BOOL (B, 1, T, T): what each token may look at. Padding looks at itself, since a row of nothing would be NaN.</summary>
+    private static Tensor Mask(SequenceLayout layout, Device device)
+    {
+        using var scope = NewDisposeScope();
+        var valid = layout.AttentionMask().to(device);
+        long side = layout.PaddedLength;
+        var causal = ones(side, side, ScalarType.Bool, device).tril().logical_and(valid.unsqueeze(1));
+        return causal.logical_or(eye(side, dtype: ScalarType.Bool, device: device)).unsqueeze(1).MoveToOuterDisposeScope();
     }
 }

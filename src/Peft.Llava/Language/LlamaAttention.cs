@@ -35,13 +35,15 @@ public sealed class LlamaAttention : nn.Module
         using var scope = NewDisposeScope();
         if (context.Cache is null)
         {
-            var attended = RotaryAttention.Apply(_query.call(x), _key.call(x), _value.call(x), context.Rope, context.Layout);
+            var (q, k, v) = (_query.call(x), _key.call(x), _value.call(x));
+            var attended = KernelChoice.Fuses(x.shape[0])
+                ? RotaryAttention.Apply(q, k, v, context.Rope, context.Layout)
+                : RotaryAttention.Reference(q, k, v, context.Rope, context.Layout);
             return _output.call(attended).MoveToOuterDisposeScope();
         }
-        var q = RotaryEmbedding.Rotate(Split(_query.call(x)), context.Rope.Cos, context.Rope.Sin);
-        var k = RotaryEmbedding.Rotate(Split(_key.call(x)), context.Rope.Cos, context.Rope.Sin);
-        var v = Split(_value.call(x));
-        var mixed = context.Cache.Attend(_layer, q, k, v, context.Layout);
+        var query = RotaryEmbedding.Rotate(Split(_query.call(x)), context.Rope.Cos, context.Rope.Sin);
+        var key = RotaryEmbedding.Rotate(Split(_key.call(x)), context.Rope.Cos, context.Rope.Sin);
+        var mixed = context.Cache.Attend(_layer, query, key, Split(_value.call(x)), context.Layout);
         return _output.call(mixed.reshape(x.shape[0], -1)).MoveToOuterDisposeScope();
     }
 

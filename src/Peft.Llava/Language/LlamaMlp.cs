@@ -24,7 +24,10 @@ public sealed class LlamaMlp : nn.Module<Tensor, Tensor>
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
     {
+        ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        return _down.call(SwiGlu.Apply(_gate.call(input), _up.call(input))).MoveToOuterDisposeScope();
+        var (gate, up) = (_gate.call(input), _up.call(input));
+        var activated = KernelChoice.Fuses(input.shape[0]) ? SwiGlu.Apply(gate, up) : SwiGlu.Reference(gate, up);
+        return _down.call(activated).MoveToOuterDisposeScope();
     }
 }

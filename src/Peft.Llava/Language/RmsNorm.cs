@@ -28,5 +28,11 @@ public sealed class RmsNorm : nn.Module<Tensor, Tensor>
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor input) => RmsNormalization.Apply(input, _weight, _epsilon);
+    public override Tensor forward(Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        return KernelChoice.Fuses(input.shape[0])
+            ? RmsNormalization.Apply(input, _weight, _epsilon)
+            : RmsNormalization.Reference(input, _weight, _epsilon);
+    }
 }

@@ -112,7 +112,11 @@ public sealed partial class LlavaModel : nn.Module
             throw new InvalidOperationException("The model has no vision tower: it was loaded from a plain language model.");
         using var scope = NewDisposeScope();
         var vision = _model.VisionTower.call(pixels);
-        var projected = _model.Projector.call(vision.to(ProjectorDtype));
+        // A matrix where memory allows it: libtorch then adds the bias before it rounds to bfloat16. Without the class token the features are
+        // a slice, which the reference does not flatten either.
+        var features = vision.to(ProjectorDtype);
+        var projected = _model.Projector.call(features.is_contiguous() ? features.flatten(0, 1) : features)
+            .view(vision.shape[0], vision.shape[1], -1);
         return (vision.MoveToOuterDisposeScope(), projected.MoveToOuterDisposeScope());
     }
 

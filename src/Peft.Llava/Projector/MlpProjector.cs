@@ -26,9 +26,11 @@ public sealed class MlpProjector : nn.Module<Tensor, Tensor>
     /// <returns>(..., D), in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
+        ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        var x = _layers[0].call(input);
+        // The later layers see a matrix, so that libtorch adds the bias before it rounds to bfloat16, as in the reference.
+        var x = _layers[0].call(input).flatten(0, -2);
         foreach (var layer in _layers.Skip(1)) x = layer.call(nn.functional.gelu(x));
-        return x.MoveToOuterDisposeScope();
+        return x.view([.. input.shape[..^1], x.shape[1]]).MoveToOuterDisposeScope();
     }
 }

@@ -26,14 +26,21 @@ public sealed class ClipAttention : nn.Module<Tensor, Tensor>
         RegisterComponents();
     }
 
-    /// <summary>(tiles, P + 1, Hv) to the same, in the current dispose scope.</summary>
+    /// <summary>Mixes the tokens of each tile.</summary>
+    /// <param name="input">(tiles, P + 1, Hv).</param>
+    /// <returns>(tiles, P + 1, Hv), in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        var mixed = nn.functional.scaled_dot_product_attention(Heads(_query.call(input)), Heads(_key.call(input)), Heads(_value.call(input)));
-        return _output.call(mixed.transpose(1, 2).reshape(input.shape)).MoveToOuterDisposeScope();
+        // As the reference does it step by step: its roundings in bfloat16 are part of the features that checkpoints were trained on.
+        // Rows go through the linears as a matrix: libtorch then adds the bias before it rounds, not after.
+        var rows = input.view(-1, input.shape[2]);
+        var q = Heads(_query.call(rows) * Math.Pow(input.shape[2] / _heads, -0.5), input);
+        var weights = q.matmul(Heads(_key.call(rows), input).transpose(2, 3)).softmax(-1);
+        var mixed = weights.matmul(Heads(_value.call(rows), input));
+        return _output.call(mixed.transpose(1, 2).reshape(-1, input.shape[2])).view(input.shape).MoveToOuterDisposeScope();
     }
 
-    private Tensor Heads(Tensor x) => x.view(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
+    private Tensor Heads(Tensor rows, Tensor input) => rows.view(input.shape[0], input.shape[1], _heads, -1).transpose(1, 2);
 }

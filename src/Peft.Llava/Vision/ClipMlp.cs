@@ -22,7 +22,8 @@ public sealed class ClipMlp : nn.Module<Tensor, Tensor>
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
     {
+        ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        return _out.call(QuickGelu.Apply(_in.call(input))).MoveToOuterDisposeScope();
+        return _out.call(QuickGelu.Apply(_in.call(input.view(-1, input.shape[^1])))).view(input.shape).MoveToOuterDisposeScope();
     }
 }
