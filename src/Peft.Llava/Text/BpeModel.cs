@@ -14,11 +14,20 @@ internal sealed class BpeModel
 
     private readonly int[] _bmp;
     private readonly Dictionary<int, int> _beyond = [];
+    private readonly Lazy<Dictionary<string, int>> _ids;
+    private readonly Lazy<Dictionary<int, byte>> _bytes;
 
     public BpeModel(IReadOnlyList<string> pieces, IReadOnlyDictionary<int, int> characters, Dictionary<ulong, BpeMerge> merges)
     {
         Pieces = pieces;
         Merges = merges;
+        _ids = new(() =>
+        {
+            var ids = new Dictionary<string, int>(pieces.Count, StringComparer.Ordinal);
+            for (int id = 0; id < pieces.Count; id++) ids.TryAdd(pieces[id], id);
+            return ids;
+        });
+        _bytes = new(() => ByteIds!.Select((id, value) => (id, value)).ToDictionary(x => x.id, x => (byte)x.value));
         _bmp = new int[0x10000];
         Array.Fill(_bmp, -1);
         foreach (var (codePoint, symbol) in characters)
@@ -49,6 +58,12 @@ internal sealed class BpeModel
     /// <summary>The symbol of a character, or -1.</summary>
     public int SymbolOf(int codePoint)
         => codePoint < _bmp.Length ? _bmp[codePoint] : _beyond.TryGetValue(codePoint, out int symbol) ? symbol : -1;
+
+    /// <summary>The id of a piece, or null.</summary>
+    public int? IdOf(string piece) => _ids.Value.TryGetValue(piece, out int id) ? id : null;
+
+    /// <summary>The byte that a byte piece stands for, or -1.</summary>
+    public int ByteOf(int id) => _bytes.Value.TryGetValue(id, out byte value) ? value : -1;
 
     /// <summary>The key of a pair of symbols.</summary>
     public static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;

@@ -1,5 +1,3 @@
-using Peft.Core;
-
 namespace Peft.Llava;
 
 public sealed partial class LlamaTokenizer
@@ -27,7 +25,7 @@ public sealed partial class LlamaTokenizer
         }
         var config = TokenizerConfig.Read(folder);
         var data = hasModel && !(options.PreferJson && hasJson) ? FromModel(model, config, options) : FromJson(json, config, options);
-        return new LlamaTokenizer(data with { SourceFolder = folder });
+        return new LlamaTokenizer(data with { RawConfig = config.Raw });
     }
 
     /// <summary>Reads a <c>tokenizer.model</c> alone, with LLaMA's own special tokens.</summary>
@@ -105,13 +103,14 @@ public sealed partial class LlamaTokenizer
             AddsDummySpace = file.AddsDummySpace,
             WholePieces = whole.Count > 0 ? new AddedTokenMatcher(whole) : null,
         };
-        return Assemble(model, behavior, config, options, [], addBos: true);
+        return Assemble(model, behavior, config, options, [], addBos: true) with { SourceFiles = [path] };
     }
 
     private static TokenizerData FromJson(string path, TokenizerConfig config, TokenizerOptions options)
     {
         var file = TokenizerJsonFile.Read(path);
         var data = Assemble(file.Model, options.Behavior ?? file.Behavior, config, options, file.AddedTokens, addBos: file.FirstToken is not null);
+        data = data with { SourceFiles = [path] };
         if (file.FirstToken is null || data.Roles.ContainsKey("bos_token")) return data;
         return data with { Roles = new Dictionary<string, string>(data.Roles) { ["bos_token"] = file.FirstToken } };
     }
@@ -123,7 +122,7 @@ public sealed partial class LlamaTokenizer
         if (!model.IsByteLevel)
         {
             foreach (var (role, content) in LlamaRoles)
-                if (model.Pieces.Contains(content)) roles.TryAdd(role, content);
+                if (model.IdOf(content) is not null) roles.TryAdd(role, content);
         }
         var added = config.Added.Concat(fromFile).DistinctBy(t => t.Id).OrderBy(t => t.Id).ToList();
         var named = roles.Values.Concat(config.AdditionalSpecial).Select(content => (content, true));
@@ -146,17 +145,11 @@ public sealed partial class LlamaTokenizer
     {
         var tokens = existing.ToList();
         int next = Math.Max(model.Pieces.Count, tokens.Select(t => t.Id).Append(-1).Max() + 1);
-        var pieces = new Lazy<Dictionary<string, int>>(() =>
-        {
-            var ids = new Dictionary<string, int>(StringComparer.Ordinal);
-            for (int id = 0; id < model.Pieces.Count; id++) ids.TryAdd(model.Pieces[id], id);
-            return ids;
-        });
         foreach (var (content, special) in more)
         {
             int at = tokens.FindIndex(t => t.Content == content);
             if (at >= 0) tokens[at] = tokens[at] with { IsSpecial = tokens[at].IsSpecial || special };
-            else tokens.Add(new AddedToken(content, pieces.Value.TryGetValue(content, out int id) ? id : next++, special));
+            else tokens.Add(new AddedToken(content, model.IdOf(content) ?? next++, special));
         }
         tokens.Sort((a, b) => a.Id.CompareTo(b.Id));
         return tokens;

@@ -1,5 +1,3 @@
-using System.Collections.Frozen;
-
 namespace Peft.Llava;
 
 /// <summary>
@@ -19,20 +17,13 @@ public sealed partial class LlamaTokenizer
 
     private readonly TokenizerData _data;
     private readonly AddedTokenMatcher _matcher;
-    private readonly FrozenDictionary<int, AddedToken> _addedById;
-    private readonly FrozenDictionary<string, int> _ids;
-    private readonly FrozenDictionary<int, int> _byteOfId;
+    private readonly Dictionary<int, AddedToken> _addedById;
 
     internal LlamaTokenizer(TokenizerData data)
     {
         _data = data;
         _matcher = new AddedTokenMatcher(data.Added);
-        _addedById = data.Added.ToFrozenDictionary(t => t.Id);
-        var ids = new Dictionary<string, int>(StringComparer.Ordinal);
-        for (int id = 0; id < data.Model.Pieces.Count; id++) ids.TryAdd(data.Model.Pieces[id], id);
-        foreach (var token in data.Added) ids[token.Content] = token.Id;
-        _ids = ids.ToFrozenDictionary(StringComparer.Ordinal);
-        _byteOfId = data.Model.ByteIds.Select((id, value) => (id, value)).ToFrozenDictionary(x => x.id, x => x.value);
+        _addedById = data.Added.ToDictionary(t => t.Id);
         Count = Math.Max(data.Model.Pieces.Count, data.Added.Select(t => t.Id).Append(-1).Max() + 1);
         BosId = RoleId("bos_token");
         EosId = RoleId("eos_token");
@@ -147,12 +138,12 @@ public sealed partial class LlamaTokenizer
     }
 
     /// <summary>The id of a piece or added token, or null.</summary>
-    public int? IdOf(string token) => _ids.TryGetValue(token, out int id) ? id : null;
+    public int? IdOf(string token) => AddedTokens.FirstOrDefault(t => t.Content == token)?.Id ?? _data.Model.IdOf(token);
 
     /// <summary>True for BOS, EOS, unknown, padding and the added tokens marked special.</summary>
     public bool IsSpecial(int id) => _addedById.TryGetValue(id, out var token) && token.IsSpecial;
 
-    private int? RoleId(string role) => _data.Roles.TryGetValue(role, out string? content) && _ids.TryGetValue(content, out int id) ? id : null;
+    private int? RoleId(string role) => _data.Roles.TryGetValue(role, out string? content) ? IdOf(content) : null;
 
     private TokenEncoder NewEncoder()
     {
@@ -173,7 +164,7 @@ public sealed partial class LlamaTokenizer
     private TokenDecoder.Token DecodableToken(int id)
     {
         if (!_addedById.TryGetValue(id, out var added))
-            return new TokenDecoder.Token(TokenOf(id), _byteOfId.TryGetValue(id, out int value) ? value : -1, false, false);
+            return new TokenDecoder.Token(TokenOf(id), _data.Model.ByteOf(id), false, false);
         bool hasRole = _data.Roles.Values.Contains(added.Content);
         return new TokenDecoder.Token(added.Content, -1, added.IsSpecial, !added.IsSpecial || (!hasRole && id >= VocabularySize));
     }

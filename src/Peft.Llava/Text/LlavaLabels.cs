@@ -8,6 +8,9 @@ internal sealed class LlavaLabels(LlamaTokenizer tokenizer, ConversationTemplate
 {
     private const int Ignored = LabelBuilder.Ignored;
 
+    /// <summary>LLaVA pads with the unknown token where no padding token is set.</summary>
+    private int? Padding => tokenizer.PadId ?? tokenizer.UnknownId;
+
     public LabeledText Label(RenderedPrompt prompt, IReadOnlyList<ConversationTurn> turns, IReadOnlyList<int> ids)
     {
         int[] labels = [.. ids];
@@ -56,7 +59,7 @@ internal sealed class LlavaLabels(LlamaTokenizer tokenizer, ConversationTemplate
         }
         Mask(labels, current, labels.Length);
         if (current >= (tokenizer.ModelMaxLength ?? int.MaxValue)) return null;
-        int total = ids.Count(id => id != tokenizer.PadId);
+        int total = ids.Count(id => id != Padding);
         if (current == total) return null;
         Mask(labels, 0, labels.Length);
         return new LabelMismatch(current, total);
@@ -94,7 +97,7 @@ internal sealed class LlavaLabels(LlamaTokenizer tokenizer, ConversationTemplate
     private int CountIds(string text) => (hasImage ? tokenizer.TokenizeWithImages(text) : tokenizer.Tokenize(text)).Count;
 
     private int CountUnpadded(string text)
-        => tokenizer.Tokenize(text).Ids.Take(tokenizer.ModelMaxLength ?? int.MaxValue).Count(id => id != tokenizer.PadId);
+        => tokenizer.Tokenize(text).Ids.Take(tokenizer.ModelMaxLength ?? int.MaxValue).Count(id => id != Padding);
 
     /// <summary>Python's <c>labels[start:end] = -100</c>: negative ends count from the back, what is too large stops at the end.</summary>
     private static void Mask(int[] labels, int start, int end)

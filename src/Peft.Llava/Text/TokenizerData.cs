@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace Peft.Llava;
 
 /// <summary>What a tokenizer is made of; the tokenizers made from one another share the model.</summary>
@@ -21,6 +23,9 @@ internal sealed record TokenizerData
 
     public required int? ModelMaxLength { get; init; }
 
-    /// <summary>The files the tokenizer was read from; null for one made in memory.</summary>
-    public string? SourceFolder { get; init; }
+    /// <summary>tokenizer_config.json as it was read.</summary>
+    public JsonObject RawConfig { get; init; } = [];
+
+    /// <summary>The model files the tokenizer was read from; none for one made in memory.</summary>
+    public IReadOnlyList<string> SourceFiles { get; init; } = [];
 }

@@ -1,0 +1,70 @@
+namespace Peft.Llava;
+
+/// <summary>LLaVA's training data: a JSON array of conversations with images, encoded sample by sample when asked.</summary>
+public sealed class LlavaDataset
+{
+    private const int ImageWords = 128;
+    private readonly Lazy<(int[] Lengths, int[] ModalityLengths)> _lengths;
+
+    /// <summary>Creates a data set of samples in memory.</summary>
+    /// <param name="samples">The samples.</param>
+    /// <param name="encoder">How they are encoded.</param>
+    public LlavaDataset(IReadOnlyList<LlavaSample> samples, SampleEncoder encoder)
+    {
+        ArgumentNullException.ThrowIfNull(samples);
+        ArgumentNullException.ThrowIfNull(encoder);
+        Samples = samples;
+        Encoder = encoder;
+        _lengths = new(() => MeasureLengths(samples));
+    }
+
+    /// <summary>Reads a data file: an array of records with <c>id</c>, <c>image</c> (a file, a list of files, or absent) and <c>conversations</c>.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="imageFolder">The folder to which image files are relative; null for the current one.</param>
+    /// <param name="processor">Tokenizer, images and template.</param>
+    /// <param name="options">The choices; null for the defaults.</param>
+    /// <exception cref="DataFileException">The file cannot be read, or records are malformed (all of them are named).</exception>
+    public static LlavaDataset FromJson(string path, string? imageFolder, LlavaProcessor processor, DataOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        return new LlavaDataset(DataFileReader.Read(path), new SampleEncoder(processor, imageFolder, options));
+    }
+
+    /// <summary>The samples, in the file's order.</summary>
+    public IReadOnlyList<LlavaSample> Samples { get; }
+
+    /// <summary>How they are encoded.</summary>
+    public SampleEncoder Encoder { get; }
+
+    /// <summary>Number of samples.</summary>
+    public int Count => Samples.Count;
+
+    /// <summary>Each sample's length in words, with 128 for its image: what LLaVA orders by.</summary>
+    public IReadOnlyList<int> Lengths => _lengths.Value.Lengths;
+
+    /// <summary>Each sample's length in words, negative without an image: what <c>group_by_modality_length</c> orders by.</summary>
+    public IReadOnlyList<int> ModalityLengths => _lengths.Value.ModalityLengths;
+
+    /// <summary>Encodes a sample.</summary>
+    /// <param name="index">Its place in <see cref="Samples"/>.</param>
+    /// <returns>The encoded sample; the caller disposes it.</returns>
+    /// <exception cref="SampleException">It cannot be trained on.</exception>
+    public EncodedSample Encode(int index) => Encoder.Encode(Samples[index]);
+
+    /// <summary>The data set with the samples of these places only.</summary>
+    /// <param name="indices">Places in <see cref="Samples"/>.</param>
+    public LlavaDataset Select(IEnumerable<int> indices) => new([.. indices.Select(i => Samples[i])], Encoder);
+
+    private static (int[] Lengths, int[] ModalityLengths) MeasureLengths(IReadOnlyList<LlavaSample> samples)
+    {
+        var lengths = new int[samples.Count];
+        var modality = new int[samples.Count];
+        for (int i = 0; i < samples.Count; i++)
+        {
+            int words = samples[i].WordCount;
+            lengths[i] = words + (samples[i].HasImage ? ImageWords : 0);
+            modality[i] = samples[i].HasImage ? words : -words;
+        }
+        return (lengths, modality);
+    }
+}
