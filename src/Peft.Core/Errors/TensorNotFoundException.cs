@@ -9,7 +9,8 @@ public sealed class TensorNotFoundException : PeftException
     /// <param name="present">The names that are there.</param>
     public TensorNotFoundException(string source, string name, IReadOnlyCollection<string> present)
         : base($"{source} holds no tensor '{name}'. It holds {present.Count}: {string.Join(", ", present.Take(5))}"
-            + (present.Count > 5 ? ", …" : "") + ". Ask for one of these, or check that this is the right file.")
+            + (present.Count > 5 ? ", …" : "") + ". "
+            + (NearestName.Find(name, present) is { } near ? $"Did you mean '{near}'?" : "Ask for one of these, or check that this is the right file."))
     {
         SourceFile = source;
         Name = name;

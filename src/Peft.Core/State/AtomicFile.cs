@@ -55,11 +55,9 @@ public sealed partial class AtomicFile : IDisposable
     public static void WriteStream(string path, Action<Stream> write)
     {
         ArgumentNullException.ThrowIfNull(write);
-        Write(path, temporary =>
-        {
-            using var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, bufferSize: 1 << 16);
-            write(stream);
-        });
+        using var file = Begin(path);
+        file.FillStream(write);
+        file.Commit();
     }
 
     /// <summary>Writes a text file in UTF-8 without a byte order mark.</summary>
@@ -88,6 +86,19 @@ public sealed partial class AtomicFile : IDisposable
         {
             throw new FileWriteException(Path, e);
         }
+    }
+
+    /// <summary>Writes the content to <see cref="TempPath"/> through a stream.</summary>
+    /// <param name="write">Writes the content to the stream, which it must not close.</param>
+    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    public void FillStream(Action<Stream> write)
+    {
+        ArgumentNullException.ThrowIfNull(write);
+        Fill(temporary =>
+        {
+            using var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, bufferSize: 1 << 16);
+            write(stream);
+        });
     }
 
     /// <summary>Gives the content its name.</summary>

@@ -31,11 +31,19 @@ public static class SafetensorsWriter
         string path, IEnumerable<NamedTensor> tensors, IEnumerable<KeyValuePair<string, string>>? metadata = null,
         CancellationToken cancellation = default)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
+        using var file = AtomicFile.Begin(path);
+        Stage(file, tensors, metadata, cancellation);
+        file.Commit();
+    }
+
+    /// <summary>Writes the content of a file that is committed later.</summary>
+    internal static void Stage(
+        AtomicFile file, IEnumerable<NamedTensor> tensors, IEnumerable<KeyValuePair<string, string>>? metadata, CancellationToken cancellation)
+    {
         ArgumentNullException.ThrowIfNull(tensors);
-        var plan = Plan(path, tensors);
+        var plan = Plan(file.Path, tensors);
         byte[] header = Header(plan, metadata);
-        AtomicFile.WriteStream(path, stream =>
+        file.FillStream(stream =>
         {
             Span<byte> length = stackalloc byte[8];
             BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);

@@ -160,7 +160,7 @@ public sealed class PickleFile : IDisposable
             product *= shape[i];
             if (last > long.MaxValue || product > long.MaxValue) return false;
         }
-        return product == 0 ? offset <= count : last < count && product <= Math.Max(count, 1L << 32);
+        return product == 0 ? offset <= count : last < count && product <= Math.Max(count, 1L << 28);
     }
 
     private string FindArchive()

@@ -44,12 +44,19 @@ public static class PickleWriter
     /// <exception cref="FileWriteException">The operating system refused; an earlier file is as it was.</exception>
     public static void WriteObject(string path, object? value, CancellationToken cancellation = default)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        var pickler = new Pickler(path);
+        using var file = AtomicFile.Begin(path);
+        Stage(file, value, cancellation);
+        file.Commit();
+    }
+
+    /// <summary>Writes the content of a file that is committed later.</summary>
+    internal static void Stage(AtomicFile file, object? value, CancellationToken cancellation)
+    {
+        var pickler = new Pickler(file.Path);
         byte[] pickle = pickler.Pickle(value);
-        AtomicFile.WriteStream(path, stream =>
+        file.FillStream(stream =>
         {
-            var zip = new TorchZipWriter(stream, ArchiveName(path));
+            var zip = new TorchZipWriter(stream, ArchiveName(file.Path));
             zip.Add("data.pkl", pickle);
             zip.Add(".format_version", "1"u8);
             zip.Add(".storage_alignment", "64"u8);

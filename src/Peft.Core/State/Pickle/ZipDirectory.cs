@@ -138,6 +138,8 @@ internal sealed class ZipDirectory
         long offset = header + 30 + U16(local[26..]) + U16(local[28..]);
         if (stored < 0 || length < 0 || offset > _file.Length - stored || (!deflated && stored != length))
             throw Damaged($"record '{name}' reaches beyond the file");
+        // Deflate gives at most 1032 bytes for one: a longer record is a trap that would only fill the memory.
+        if (deflated && length > stored * 1032) throw Damaged($"record '{name}' cannot have {length} bytes, compressed to {stored}");
         return offset;
     }
 
