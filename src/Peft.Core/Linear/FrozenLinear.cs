@@ -59,6 +59,18 @@ public abstract class FrozenLinear : nn.Module<Tensor, Tensor>
     /// <exception cref="ShapeMismatchException"><paramref name="weight"/> is not (out, in).</exception>
     public abstract void OverwriteWeight(Tensor weight);
 
+    /// <summary>A copy of the storage, for <see cref="RestoreStorage"/>; a compressed storage gives its packed tensors.</summary>
+    /// <returns>Fresh tensors; the caller disposes them.</returns>
+    public virtual IReadOnlyList<Tensor> CopyStorage() => [MaterializeWeight(WeightDtype)];
+
+    /// <summary>Puts a copy of the storage back, bit for bit.</summary>
+    /// <param name="copy">What <see cref="CopyStorage"/> gave; not kept and not changed.</param>
+    public virtual void RestoreStorage(IReadOnlyList<Tensor> copy)
+    {
+        ArgumentNullException.ThrowIfNull(copy);
+        OverwriteWeight(copy[0]);
+    }
+
     /// <summary><c>x Wᵀ + b</c> with autograd towards the input (and the bias, where it is trained).</summary>
     /// <param name="input">(..., in).</param>
     /// <returns>(..., out), in the current dispose scope.</returns>

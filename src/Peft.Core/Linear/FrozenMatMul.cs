@@ -21,13 +21,17 @@ internal sealed class FrozenMatMul : autograd.SingleTensorFunction<FrozenMatMul>
         bool trainedBias = layer.BiasTensor is { requires_grad: true };
         if (!is_grad_enabled() || (!input.requires_grad && !trainedBias))
             return layer.Apply(input);
-        return trainedBias ? apply(input, layer.BiasTensor!, layer) : apply(input, layer);
+        // The scope ends TorchSharp's own copy of the output's shape, which is as large as the output.
+        using var scope = NewDisposeScope();
+        var result = trainedBias ? apply(input, layer.BiasTensor!, layer) : apply(input, layer);
+        return result.MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
     public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
     {
         var layer = (FrozenLinear)vars[^1];
+        ctx.set_materialize_grads(false);
         ctx.save_data("layer", layer);
         ctx.save_data("bias", vars.Length == 3);
         return layer.Apply((Tensor)vars[0]);

@@ -1,0 +1,30 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>How adapters are made and loaded, beside their settings.</summary>
+public sealed record AdapterOptions
+{
+    /// <summary>
+    /// Whether adapters on a half-precision base are kept in float32 (PEFT's <c>autocast_adapter_dtype</c>, on by default since 0.12). Without
+    /// it they have the base weight's dtype.
+    /// </summary>
+    public bool UpcastToFloat32 { get; init; } = true;
+
+    /// <summary>Whether an adapter that is loaded can be trained on; without it, it is for inference.</summary>
+    public bool Trainable { get; init; }
+
+    /// <summary>Quantises and dequantises for <see cref="LoraInit.Loftq"/>; needed with that only.</summary>
+    public ILoftqQuantizer? Loftq { get; init; }
+}
+
+/// <summary>What LoftQ has to know of a quantisation: what a weight becomes.</summary>
+public interface ILoftqQuantizer
+{
+    /// <summary>Quantises a weight and decodes it again.</summary>
+    /// <param name="weight">(out, in) float32; not changed.</param>
+    /// <param name="bits">The bits of a value.</param>
+    /// <returns>A fresh (out, in) float32 tensor; the caller disposes it.</returns>
+    Tensor Approximate(Tensor weight, int bits);
+}

@@ -1,0 +1,33 @@
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>A copy of a layer's base weight and bias, to be put back bit for bit.</summary>
+internal sealed class BaseCopy : IDisposable
+{
+    private readonly LoraLayer _layer;
+    private readonly IReadOnlyList<Tensor> _weight;
+    private readonly Tensor? _bias;
+
+    public BaseCopy(LoraLayer layer)
+    {
+        using var noGrad = no_grad();
+        _layer = layer;
+        _weight = (layer as LoraLinear)?.BaseLayer.CopyStorage() ?? [layer.BaseWeight(layer.BaseDtype)];
+        _bias = layer.BaseBias?.detach().clone().DetachFromDisposeScope();
+    }
+
+    public void Restore()
+    {
+        using var noGrad = no_grad();
+        if (_layer is LoraLinear linear) linear.BaseLayer.RestoreStorage(_weight);
+        else _layer.OverwriteBase(_weight[0]);
+        if (_bias is not null) _layer.BaseBias!.copy_(_bias);
+    }
+
+    public void Dispose()
+    {
+        foreach (var tensor in _weight) tensor.Dispose();
+        _bias?.Dispose();
+    }
+}

@@ -1,0 +1,109 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>
+/// A two-dimensional convolution with any number of named LoRA adapters: A is a convolution of the base's kernel to R channels, B one of
+/// kernel 1 from there to the output. Parameters are named as PEFT names them.
+/// </summary>
+public sealed class LoraConv2d : LoraLayer
+{
+    [TorchSharp.Utils.ComponentName(Name = "base_layer")] private readonly Conv2d _base;
+
+    internal LoraConv2d(string path, Conv2d original, AdapterContext context)
+        : base(nameof(LoraConv2d), path, original, context)
+    {
+        if (original.padding is null || original.padding_mode != PaddingModes.Zeros)
+            throw new UnsupportedTargetException(path, "LoRA works on convolutions with a number as zero padding only; pad before the layer.");
+        _base = original;
+        RegisterComponents();
+    }
+
+    internal override string FactorPrefix => "lora_";
+
+    internal override string FactorSuffix => ".weight";
+
+    internal override ScalarType BaseDtype => _base.weight.dtype;
+
+    internal override Device BaseDevice => _base.weight.device;
+
+    internal override Tensor? BaseBias => _base.bias;
+
+    /// <summary>The convolution plus what the active adapters add.</summary>
+    /// <param name="input">(B, in, H, W).</param>
+    /// <returns>(B, out, H', W') in the base output's dtype, in the current dispose scope.</returns>
+    public override Tensor forward(Tensor input)
+    {
+        if (IsBaseOnly) return _base.call(input);
+        using var scope = NewDisposeScope();
+        var baseOutput = _base.call(input);
+        if (Context.Samples is { } samples)
+        {
+            if (baseOutput.requires_grad) baseOutput = baseOutput.clone();
+            foreach (var (name, start, length) in samples.RunsOf(input.shape[0]))
+            {
+                if (Adapters.TryGetValue(name, out var one))
+                    baseOutput.narrow(0, start, length).add_(Product(one, Dropped(one, input.narrow(0, start, length), out _)).to(baseOutput.dtype));
+            }
+            return baseOutput.MoveToOuterDisposeScope();
+        }
+        var result = baseOutput;
+        foreach (var adapter in ActiveHere())
+        {
+            var x = Dropped(adapter, input, out bool dropped);
+            result = result + (adapter.Magnitude is null ? Product(adapter, x) : DoraPart(adapter, x, dropped ? null : result));
+        }
+        return result.to(baseOutput.dtype).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor BaseWeight(ScalarType dtype)
+    {
+        using var noGrad = no_grad();
+        return _base.weight.to(dtype, copy: true).DetachFromDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public override IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
+    {
+        yield return ("base_layer.weight", _base.weight);
+        if (_base.bias is { } bias) yield return ("base_layer.bias", bias);
+    }
+
+    internal override void OverwriteBase(Tensor weight)
+    {
+        using var noGrad = no_grad();
+        _base.weight.copy_(weight);
+    }
+
+    internal override Tensor ProductOf(Tensor a, Tensor b) => b.flatten(1).matmul(a.flatten(1)).view(_base.weight.shape);
+
+    internal override Tensor NormsOf(Tensor weight) => linalg.norm(weight.flatten(1), dims: [1L]).view(1, -1, 1, 1);
+
+    internal override Tensor OverWeight(Tensor factor) => factor.view(-1, 1, 1, 1);
+
+    private Tensor Convolve(Tensor x, Tensor weight)
+        => nn.functional.conv2d(x, weight, null, _base.stride, _base.padding, _base.dilation, _base.groups);
+
+    private Tensor Product(LoraAdapter adapter, Tensor x)
+        => nn.functional.conv2d(Convolve(x, adapter.A.to(x.dtype)), adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype)) * adapter.Scaling;
+
+    private Tensor Dropped(LoraAdapter adapter, Tensor input, out bool dropped)
+    {
+        var x = Context.Precision == AdapterPrecision.BaseDtype ? input : input.to(adapter.A.dtype);
+        dropped = training && adapter.Config.Dropout > 0;
+        return dropped ? DropoutFunction.Call(Context.Dropout.Draw(ModulePath, x, adapter.Config.Dropout), x) : x;
+    }
+
+    private Tensor DoraPart(LoraAdapter adapter, Tensor x, Tensor? running)
+    {
+        Tensor norms;
+        using (no_grad())
+            norms = NormsOf(BaseWeight(x.dtype).MoveToCurrent().add_(ProductOf(adapter.A.detach().to(x.dtype), adapter.B.detach().to(x.dtype)), (float)adapter.Scaling));
+        var factor = adapter.Magnitude!.to(x.dtype) / norms;
+        var plain = running is null ? Convolve(x, _base.weight.to(x.dtype)) : _base.bias is { } bias ? running - bias.view(1, -1, 1, 1) : running;
+        return (factor - 1) * plain + factor * Product(adapter, x);
+    }
+}

@@ -1,0 +1,110 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>
+/// The autograd function of a frozen linear layer with one plain adapter: y = x Wᵀ + b + s · drop(x) Aᵀ Bᵀ. It saves the input, which the
+/// layers around it share, and the (rows, R) product with A; nothing as wide as the output.
+/// </summary>
+internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
+{
+    /// <summary>The name TorchSharp registers this function under.</summary>
+    public override string Name => nameof(LoraMatMul);
+
+    /// <summary>Applies base and adapter.</summary>
+    /// <param name="layer">The storage; kept alive by the graph until the backward has run.</param>
+    /// <param name="adapter">A plain adapter.</param>
+    /// <param name="input">(..., in).</param>
+    /// <param name="mask">Dropout, or null.</param>
+    /// <param name="precision">The dtype of the adapter's products.</param>
+    /// <returns>(..., out), in the current dispose scope.</returns>
+    public static Tensor Call(FrozenLinear layer, LoraAdapter adapter, Tensor input, IDropoutMask? mask, AdapterPrecision precision)
+    {
+        // The scope also ends TorchSharp's own copy of the output's shape, which would be as large as the output.
+        using var scope = NewDisposeScope();
+        var call = new CallState(layer, adapter, adapter.Scaling, mask, precision, input.requires_grad);
+        bool trainedBias = layer.BiasTensor is { requires_grad: true };
+        bool needed = is_grad_enabled() && (input.requires_grad || trainedBias || adapter.A.requires_grad || adapter.B.requires_grad);
+        if (!needed) return Forward(call, input).Output.MoveToOuterDisposeScope();
+        var result = trainedBias
+            ? apply(input, adapter.A, adapter.B, layer.BiasTensor!, call)
+            : apply(input, adapter.A, adapter.B, call);
+        return result.MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
+    {
+        var call = (CallState)vars[^1];
+        var input = (Tensor)vars[0];
+        ctx.set_materialize_grads(false);
+        ctx.save_data("call", call);
+        ctx.save_data("bias", vars.Length == 5);
+        var (output, hidden) = Forward(call, input);
+        ctx.save_for_backward([input, hidden]);
+        return output;
+    }
+
+    /// <inheritdoc/>
+    public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
+    {
+        using var scope = NewDisposeScope();
+        var call = (CallState)ctx.get_data("call");
+        bool bias = (bool)ctx.get_data("bias");
+        var saved = ctx.get_saved_variables();
+        var (input, hidden) = (saved[0], saved[1]);
+        var (layer, adapter) = (call.Layer, call.Adapter);
+        var compute = hidden.dtype;
+        var gradient = grad_output.reshape(-1, layer.OutFeatures);
+        var wide = gradient.to(compute);
+        var (a, b) = (adapter.A.to(compute), adapter.B.to(compute));
+        var narrow = wide.matmul(b).mul_(call.Scaling);                                    // (rows, R): gradient of x Aᵀ
+        Tensor? gradA = null, gradB = null, gradInput = null;
+        if (adapter.B.requires_grad) gradB = wide.t().matmul(hidden).mul_(call.Scaling).to(adapter.B.dtype);
+        if (adapter.A.requires_grad)
+        {
+            var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures).to(compute);
+            gradA = narrow.t().matmul(dropped).to(adapter.A.dtype);
+        }
+        if (call.InputNeedsGradient)
+        {
+            gradInput = layer.ApplyTransposed(grad_output);
+            var flat = gradInput.view(-1, layer.InFeatures);
+            if (call.Mask is null && flat.dtype == compute) flat.addmm_(narrow, a, 1, 1);
+            else
+            {
+                var own = narrow.matmul(a).view(input.shape);
+                if (call.Mask is not null) own = call.Mask.Apply(own);
+                gradInput.add_(own);
+            }
+        }
+        var gradients = new List<Tensor> { Out(gradInput), Out(gradA), Out(gradB) };
+        if (bias) gradients.Add(Out(gradient.sum(dim: 0L).to(layer.BiasTensor!.dtype)));
+        gradients.Add(null!);
+        return gradients;
+    }
+
+    private static Tensor Out(Tensor? gradient) => gradient is null ? null! : gradient.MoveToOuterDisposeScope();
+
+    private static (Tensor Output, Tensor Hidden) Forward(CallState call, Tensor input)
+    {
+        var (layer, adapter) = (call.Layer, call.Adapter);
+        var output = layer.Apply(input);
+        var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : adapter.A.dtype;
+        var dropped = call.Mask is null ? input : call.Mask.Apply(input);
+        var flat = dropped.reshape(-1, layer.InFeatures).to(compute);
+        var hidden = flat.matmul(adapter.A.to(compute).t());
+        var b = adapter.B.to(compute).t();
+        if (output.dtype == compute) output.view(-1, layer.OutFeatures).addmm_(hidden, b, 1, (float)call.Scaling);
+        else
+        {
+            var sum = output.view(-1, layer.OutFeatures).to(compute).addmm_(hidden, b, 1, (float)call.Scaling);
+            output = sum.to(output.dtype).view(output.shape);
+        }
+        return (output, hidden);
+    }
+
+    private sealed record CallState(
+        FrozenLinear Layer, LoraAdapter Adapter, double Scaling, IDropoutMask? Mask, AdapterPrecision Precision, bool InputNeedsGradient);
+}

@@ -1,0 +1,47 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>Adds adapters to a layer's base weight, with PEFT's roundings.</summary>
+internal static class LoraMerge
+{
+    /// <summary>Merges the adapters that have tensors in a layer, one after the other.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="names">The adapters, in order.</param>
+    /// <param name="safe">Whether each delta is rounded to the weight's dtype before it is added.</param>
+    /// <returns>What was done.</returns>
+    /// <exception cref="NonFiniteWeightsException">The sum is not finite; the layer has not changed.</exception>
+    public static MergedLayer Merge(LoraLayer layer, IReadOnlyList<string> names, bool safe)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var here = names.Where(layer.Adapters.ContainsKey).ToList();
+        var before = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
+        var weight = before;
+        foreach (string name in here) weight = Merged(layer, layer.Adapters[name], weight, safe);
+        if (!weight.isfinite().all().ToBoolean()) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
+        layer.OverwriteBase(weight);
+        foreach (string name in here)
+        {
+            var adapter = layer.Adapters[name];
+            if (adapter.BBias is { } own) layer.BaseBias!.copy_(layer.BaseBias + own * adapter.Scaling);
+        }
+        var stored = layer.BaseWeight(ScalarType.Float32).MoveToCurrent();
+        var exact = before.to(ScalarType.Float32);
+        var wanted = exact;
+        foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], wanted, safe: false);
+        return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored - wanted));
+    }
+
+    private static Tensor Merged(LoraLayer layer, LoraAdapter adapter, Tensor weight, bool safe)
+    {
+        var delta = layer.DeltaWeight(adapter.Name).MoveToCurrent();
+        if (adapter.Magnitude is null) return safe ? weight + delta.to(weight.dtype) : (weight + delta).to(weight.dtype);
+        var sum = weight + delta;
+        var factor = layer.OverWeight(adapter.Magnitude / layer.NormsOf(sum));
+        return (factor * sum).to(weight.dtype);
+    }
+
+    private static double Norm(Tensor tensor) => tensor.norm().ToDouble();
+}

@@ -1,0 +1,229 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+public sealed partial class PeftModel
+{
+    private static readonly string[] ReservedNames = [SampleAdapters.Base, "weight", "bias", "base_layer"];
+
+    private readonly List<string> _irregularities = [];
+
+    /// <summary>Puts another adapter on the model. The first one becomes active, later ones wait for <see cref="SetActive"/>.</summary>
+    /// <param name="adapter">Its name.</param>
+    /// <param name="config">Its settings.</param>
+    /// <param name="options">How it is made.</param>
+    /// <exception cref="AdapterNameException">An adapter cannot be called that, or one is.</exception>
+    /// <exception cref="InvalidLoraConfigException">The settings cannot be, or do not fit the adapters there are.</exception>
+    /// <exception cref="TargetNotFoundException">An entry of target_modules, of a pattern or of modules_to_save matches nothing.</exception>
+    /// <exception cref="UnsupportedTargetException">A module is meant that cannot carry LoRA.</exception>
+    /// <exception cref="ModuleReplacementException">A layer stands in a field that cannot hold another one.</exception>
+    public void AddAdapter(string adapter, LoraConfig config, AdapterOptions? options = null)
+    {
+        Check();
+        CheckNew(adapter, config);
+        var plan = AdapterPlan.For(BaseModel, config);
+        if (plan.Unmatched.Count > 0) throw new InvalidLoraConfigException([.. plan.Unmatched.Select(u => $"{u} matches nothing in the model")]);
+        foreach (var target in plan.Targets)
+        {
+            if (target.Rank > Math.Min(target.InFeatures, target.OutFeatures))
+                throw new InvalidLoraConfigException([$"r is {target.Rank}, more than the smaller side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
+        }
+        Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
+        _trainable[adapter] = !config.InferenceMode;
+        if (_configs.Count == 1) _context.Active = [adapter];
+        UpdateTrained();
+    }
+
+    /// <summary>Makes adapters the active ones; they alone are trained. One call switches all layers.</summary>
+    /// <param name="adapters">Their names, in the order in which they are added up.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter; nothing has changed.</exception>
+    /// <exception cref="AdapterStateException">Adapters are merged.</exception>
+    public void SetActive(params IReadOnlyList<string> adapters)
+    {
+        Check();
+        foreach (string adapter in adapters) ConfigOf(adapter);
+        if (adapters.Distinct().Count() != adapters.Count) throw new AdapterStateException($"An adapter can be active only once: {string.Join(", ", adapters)}.");
+        if (_context.Merged.Count > 0) throw new AdapterStateException($"Adapters {string.Join(", ", _context.Merged)} are merged; call Unmerge before activating others.");
+        _context.Active = [.. adapters];
+        UpdateTrained();
+    }
+
+    /// <summary>Removes an adapter.</summary>
+    /// <param name="adapter">Its name.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">It is merged, or the only one.</exception>
+    public void DeleteAdapter(string adapter)
+    {
+        Check();
+        ConfigOf(adapter);
+        if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged into the base; call Unmerge before deleting it.");
+        if (_configs.Count == 1) throw new AdapterStateException($"Adapter '{adapter}' is the only one; call Unload to get the base model back.");
+        foreach (var host in Hosts.ToList())
+        {
+            host.Remove(adapter);
+            if (!host.AdapterNames.Any()) PutBack(host);
+        }
+        _configs.Remove(adapter);
+        _trainable.Remove(adapter);
+        _context.Active = [.. _context.Active.Where(a => a != adapter)];
+        if (_context.Active.Count == 0) _context.Active = [_configs.Keys.First()];
+        UpdateTrained();
+    }
+
+    /// <summary>Gives an adapter another name.</summary>
+    /// <param name="from">The name it has.</param>
+    /// <param name="to">The name it gets.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterNameException">An adapter cannot be called that, or one is.</exception>
+    public void RenameAdapter(string from, string to)
+    {
+        Check();
+        var config = ConfigOf(from);
+        CheckName(to);
+        foreach (var host in Hosts) host.Rename(from, to);
+        int index = _configs.IndexOf(from);
+        _configs.Remove(from);
+        _configs.Insert(index, to, config);
+        _trainable[to] = _trainable[from];
+        _trainable.Remove(from);
+        _context.Active = [.. _context.Active.Select(a => a == from ? to : a)];
+        int merged = _context.Merged.IndexOf(from);
+        if (merged >= 0) _context.Merged[merged] = to;
+    }
+
+    /// <summary>Sets an adapter's factor to a multiple of what its rank and alpha give, in all layers.</summary>
+    /// <param name="adapter">Its name.</param>
+    /// <param name="factor">The multiple; may be negative or zero.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">It is merged.</exception>
+    public void SetScale(string adapter, double factor)
+    {
+        Check();
+        ConfigOf(adapter);
+        Rescale([adapter], a => a.InitialScaling * factor);
+    }
+
+    /// <summary>Multiplies the factors of the active adapters.</summary>
+    /// <param name="factor">The multiple.</param>
+    /// <exception cref="AdapterStateException">One of them is merged.</exception>
+    public void ScaleActive(double factor) => Rescale(_context.Active, a => a.Scaling * factor);
+
+    /// <summary>Sets the factors of the active adapters to what rank and alpha give.</summary>
+    /// <exception cref="AdapterStateException">One of them is merged.</exception>
+    public void ResetScale() => Rescale(_context.Active, a => a.InitialScaling);
+
+    private void Rescale(IReadOnlyList<string> adapters, Func<LoraAdapter, double> scaling)
+    {
+        Check();
+        foreach (string adapter in adapters)
+            if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged with its present scale; call Unmerge before changing it.");
+        foreach (var layer in Layers)
+            foreach (string adapter in adapters)
+                if (layer.Adapters.TryGetValue(adapter, out var found)) found.Scaling = scaling(found);
+    }
+
+    private void CheckNew(string adapter, LoraConfig config)
+    {
+        CheckName(adapter);
+        config.Validate();
+        if (_context.Merged.Count > 0) throw new AdapterStateException("Adapters are merged; call Unmerge before adding another one.");
+        var biased = _configs.Where(c => c.Value.Bias != LoraBias.None).Select(c => c.Key).ToList();
+        if (_configs.Count > 0 && (biased.Count > 0 || config.Bias != LoraBias.None))
+        {
+            string who = biased.Count > 0 ? biased[0] : adapter;
+            throw new InvalidLoraConfigException([$"adapter '{who}' trains the base's biases, which it would share with the other adapter; an adapter with bias must be the only one"]);
+        }
+        if (_configs.Count > 0 && config.LayerReplication is not null)
+            throw new InvalidLoraConfigException(["layer_replication rebuilds the model and can be asked for by the first adapter only"]);
+    }
+
+    private void CheckName(string adapter)
+    {
+        ArgumentNullException.ThrowIfNull(adapter);
+        if (adapter.Length == 0) throw new AdapterNameException(adapter, "the name is empty");
+        if (adapter.Contains('.', StringComparison.Ordinal)) throw new AdapterNameException(adapter, "a dot would end it in the names of the parameters");
+        if (adapter.AsSpan().IndexOfAny('/', '\\') >= 0) throw new AdapterNameException(adapter, "a slash would end it in the path of its folder");
+        if ("lora_".Contains(adapter, StringComparison.Ordinal) || adapter.StartsWith("lora_", StringComparison.Ordinal) || ReservedNames.Contains(adapter))
+            throw new AdapterNameException(adapter, "PEFT uses that word in the names of the parameters");
+        if (_configs.ContainsKey(adapter)) throw new AdapterNameException(adapter, "the model has an adapter of that name; delete or rename it first");
+    }
+
+    /// <summary>Puts the tensors of a planned adapter into the model; if something fails, the model is as before.</summary>
+    private void Attach(string adapter, LoraConfig config, AdapterPlan plan, AdapterOptions options, bool filled)
+    {
+        foreach (var target in plan.Targets)
+            if (ModuleTree.Find(BaseModel, _names.Inner(target.Path)) is not LoraLayer)
+                ModuleTree.CheckReplaceable(BaseModel, _names.Inner(target.Path), LayerType(target.Kind));
+        var matrix = Hosts.ToList();
+        try
+        {
+            foreach (var target in plan.Targets)
+            {
+                var layer = LayerFor(target);
+                if (config.Init.ChangesBase) KeepBase(layer);
+                LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
+            }
+            _configs.Add(adapter, config);
+        }
+        catch
+        {
+            foreach (var host in Hosts.ToList())
+            {
+                host.Remove(adapter);
+                if (!matrix.Contains(host)) PutBack(host);
+            }
+            throw;
+        }
+    }
+
+    private static Type LayerType(TargetKind kind) => kind switch
+    {
+        TargetKind.Linear => typeof(LoraLinear),
+        TargetKind.Embedding => typeof(LoraEmbedding),
+        _ => typeof(LoraConv2d),
+    };
+
+    private LoraLayer LayerFor(PlannedTarget target)
+    {
+        string path = _names.Inner(target.Path);
+        var module = ModuleTree.Find(BaseModel, path)!;
+        if (module is LoraLayer existing) return existing;
+        LoraLayer layer = target.Kind switch
+        {
+            TargetKind.Linear => new LoraLinear(target.Path, module, _context),
+            TargetKind.Embedding => new LoraEmbedding(target.Path, module, _context),
+            _ => new LoraConv2d(target.Path, (Conv2d)module, _context),
+        };
+        ModuleTree.Replace(BaseModel, path, layer);
+        return layer;
+    }
+
+    private void PutBack(IAdapterHost host)
+    {
+        ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), host.Original);
+        host.Release();
+    }
+
+    // The active adapters are trained, unless they were loaded for inference; so are the biases they ask for.
+    private void UpdateTrained()
+    {
+        bool Trained(string adapter) => _context.Active.Contains(adapter) && _trainable.GetValueOrDefault(adapter);
+        foreach (var host in Hosts)
+            foreach (string adapter in host.AdapterNames)
+                foreach (var tensor in host.TensorsOf(adapter)) tensor.Tensor.requires_grad = Trained(adapter);
+        foreach (var (adapter, config) in _configs)
+            foreach (var (_, bias) in BiasesOf(adapter, config)) bias.requires_grad = Trained(adapter);
+    }
+
+    /// <summary>The base's biases that an adapter trains, by PEFT's names.</summary>
+    private IEnumerable<(string Name, Parameter Parameter)> BiasesOf(string adapter, LoraConfig config) => config.Bias switch
+    {
+        LoraBias.All => _names.BaseParameters().Where(p => p.Name == "bias" || p.Name.EndsWith(".bias", StringComparison.Ordinal))
+            .Select(p => (ModelNames.Prefix + p.Name, p.Parameter)),
+        LoraBias.LoraOnly => Layers.Where(l => l.Adapters.ContainsKey(adapter))
+            .SelectMany(l => l.BaseParameters().Where(p => p.Name == "base_layer.bias").Select(p => ($"{ModelNames.Prefix}{l.ModulePath}.{p.Name}", p.Parameter))),
+        _ => [],
+    };
+}

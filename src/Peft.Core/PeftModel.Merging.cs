@@ -1,0 +1,142 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+public sealed partial class PeftModel
+{
+    // The base weights as they were before a merge or an init changed them.
+    private readonly Dictionary<LoraLayer, BaseCopy> _beforeMerge = [];
+    private readonly Dictionary<LoraLayer, BaseCopy> _beforeInit = [];
+    private bool _safelyMerged;
+
+    /// <summary>Adds adapters to the base weights, so that they cost nothing more; <see cref="Unmerge"/> takes them out bit for bit.</summary>
+    /// <param name="adapters">Their names in order, or null for the active ones.</param>
+    /// <param name="safe">
+    /// Round each delta to the weight's dtype before it is added, as PEFT's <c>safe_merge</c> does; otherwise the sum alone is rounded. The
+    /// two differ for float32 adapters on a half-precision base.
+    /// </param>
+    /// <returns>What was merged where.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">One of them is merged already, or B has a bias and the base has none.</exception>
+    /// <exception cref="NonFiniteWeightsException">The merged weights would hold NaN or infinity; nothing has changed.</exception>
+    public MergeReport Merge(IReadOnlyList<string>? adapters = null, bool safe = true)
+    {
+        Check();
+        var names = CheckMerge(adapters);
+        var report = MergeInto(names, safe, keep: true);
+        _context.Merged.AddRange(names);
+        _safelyMerged = safe;
+        return report;
+    }
+
+    /// <summary>Takes all merged adapters out of the base weights, which are then bit for bit as before.</summary>
+    /// <exception cref="AdapterStateException">Nothing is merged.</exception>
+    public void Unmerge()
+    {
+        Check();
+        if (_context.Merged.Count == 0) throw new AdapterStateException("No adapter is merged, so there is nothing to take out.");
+        Restore(_beforeMerge);
+        _context.Merged.Clear();
+    }
+
+    /// <summary>Adds adapters to the base weights for good and removes all adapters; this object is of no use afterwards.</summary>
+    /// <param name="adapters">Their names in order, or null for the active ones. Those merged already stay merged.</param>
+    /// <param name="safe">As in <see cref="Merge"/>.</param>
+    /// <returns>What was merged where.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">One of them is merged already, or B has a bias and the base has none, or layers share weights.</exception>
+    /// <exception cref="NonFiniteWeightsException">The merged weights would hold NaN or infinity; nothing has changed.</exception>
+    public MergeReport MergeAndUnload(IReadOnlyList<string>? adapters = null, bool safe = true)
+    {
+        Check();
+        var names = CheckMerge(adapters);
+        var report = MergeInto(names, safe, keep: false);
+        Forget(_beforeMerge);
+        Forget(_beforeInit);
+        _context.Merged.Clear();
+        Unload();
+        return report;
+    }
+
+    /// <summary>Removes all adapters; the base is module for module and bit for bit as it was. This object is of no use afterwards.</summary>
+    public void Unload()
+    {
+        Check();
+        Restore(_beforeMerge);
+        Restore(_beforeInit);
+        foreach (var host in Hosts.ToList()) PutBack(host);
+        foreach (var (parameter, trained) in _found)
+            if (!parameter.IsInvalid) parameter.requires_grad = trained;
+        _configs.Clear();
+        _context.Active = [];
+        _disposed = true;
+    }
+
+    private List<string> CheckMerge(IReadOnlyList<string>? adapters)
+    {
+        var names = (adapters ?? _context.Active).ToList();
+        foreach (string name in names)
+        {
+            ConfigOf(name);
+            if (_context.Merged.Contains(name)) throw new AdapterStateException($"Adapter '{name}' is merged already; merging it again would double it. Call Unmerge first.");
+        }
+        if (names.Distinct().Count() != names.Count) throw new AdapterStateException($"An adapter can be merged only once: {string.Join(", ", names)}.");
+        var broken = new List<string>();
+        foreach (var layer in Layers)
+        {
+            foreach (string name in names)
+            {
+                if (!layer.Adapters.TryGetValue(name, out var adapter)) continue;
+                if (adapter.BBias is not null && layer.BaseBias is null)
+                    throw new AdapterStateException($"Adapter '{name}' has a bias of its own at {layer.ModulePath} (lora_bias), and the base layer has none to add it to; use the adapter unmerged.");
+                if (!adapter.IsFinite()) broken.Add($"{layer.ModulePath} of adapter '{name}'");
+            }
+        }
+        if (broken.Count > 0) throw new NonFiniteWeightsException(broken, "Merge");
+        return names;
+    }
+
+    private MergeReport MergeInto(List<string> names, bool safe, bool keep)
+    {
+        var merged = new List<MergedLayer>();
+        var copies = new Dictionary<LoraLayer, BaseCopy>();
+        try
+        {
+            foreach (var layer in Layers)
+            {
+                if (!names.Any(layer.Adapters.ContainsKey)) continue;
+                if (!_beforeMerge.ContainsKey(layer)) copies[layer] = new BaseCopy(layer);
+                merged.Add(LoraMerge.Merge(layer, names, safe));
+            }
+        }
+        catch
+        {
+            Restore(copies);
+            throw;
+        }
+        foreach (var (layer, copy) in copies)
+        {
+            if (keep) _beforeMerge[layer] = copy;
+            else copy.Dispose();
+        }
+        return new MergeReport(names, merged);
+    }
+
+    private void KeepBase(LoraLayer layer)
+    {
+        if (!_beforeInit.ContainsKey(layer)) _beforeInit[layer] = new BaseCopy(layer);
+    }
+
+    private static void Restore(Dictionary<LoraLayer, BaseCopy> copies)
+    {
+        foreach (var copy in copies.Values.Reverse()) copy.Restore();
+        Forget(copies);
+    }
+
+    private static void Forget(Dictionary<LoraLayer, BaseCopy> copies)
+    {
+        foreach (var copy in copies.Values) copy.Dispose();
+        copies.Clear();
+    }
+}

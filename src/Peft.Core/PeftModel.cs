@@ -1,0 +1,178 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>
+/// The adapters of a model: made, loaded, switched, merged, saved. The model itself goes on being called as before; its adapted layers ask
+/// this object which adapters act.
+/// </summary>
+/// <remarks>Not for use by several threads at once. Disposing it unloads all adapters; the model stays the caller's.</remarks>
+public sealed partial class PeftModel : IDisposable
+{
+    private readonly AdapterContext _context = new();
+    private readonly OrderedDictionary<string, LoraConfig> _configs = [];
+    private readonly Dictionary<string, bool> _trainable = [];
+    private readonly ModelNames _names;
+    private readonly List<(Parameter Parameter, bool Trained)> _found = [];
+    private bool _disposed;
+
+    /// <summary>Takes a model without adapters and freezes it.</summary>
+    /// <param name="model">The model.</param>
+    /// <exception cref="AdapterStateException">The model carries adapters already.</exception>
+    internal PeftModel(nn.Module model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        BaseModel = model;
+        _names = new ModelNames(model);
+        if (_names.Hosts().FirstOrDefault() is { } host)
+            throw new AdapterStateException($"The model carries adapters already ({string.Join(", ", host.AdapterNames)} at {host.ModulePath}). Use AddAdapter of its PeftModel, or unload them first.");
+        foreach (var (_, parameter) in model.named_parameters())
+        {
+            _found.Add((parameter, parameter.requires_grad));
+            parameter.requires_grad = false;
+        }
+    }
+
+    /// <summary>The model that carries the adapters.</summary>
+    public nn.Module BaseModel { get; }
+
+    /// <summary>All adapters, in the order in which they came.</summary>
+    public IReadOnlyList<string> AdapterNames => [.. _configs.Keys];
+
+    /// <summary>The active adapters, in the order in which they are added up.</summary>
+    public IReadOnlyList<string> ActiveAdapters => _context.Active;
+
+    /// <summary>The adapters that are merged into the base weights at present.</summary>
+    public IReadOnlyList<string> MergedAdapters => [.. _context.Merged];
+
+    /// <summary>The dtype of the adapters' products.</summary>
+    public AdapterPrecision Precision
+    {
+        get => _context.Precision;
+        set => _context.Precision = value;
+    }
+
+    /// <summary>Where dropout masks come from.</summary>
+    public IDropoutSource Dropout
+    {
+        get => _context.Dropout;
+        set => _context.Dropout = value ?? throw new ArgumentNullException(nameof(value));
+    }
+
+    /// <summary>What was noticed and is no fault: entries of settings that match nothing, base weights that an adapter file replaced.</summary>
+    public IReadOnlyList<string> Irregularities => _irregularities;
+
+    /// <summary>The modules that carry adapters, in the model's order.</summary>
+    public IEnumerable<IAdapterHost> Hosts => _names.Hosts();
+
+    /// <summary>The layers that carry LoRA, in the model's order.</summary>
+    public IEnumerable<LoraLayer> Layers => Hosts.OfType<LoraLayer>();
+
+    /// <summary>What <see cref="PeftModelExtensions.GetPeftModel"/> or <see cref="AddAdapter"/> would do.</summary>
+    /// <param name="model">The model; it is not changed.</param>
+    /// <param name="config">The adapter's settings.</param>
+    /// <returns>The plan.</returns>
+    public static AdapterPlan Preview(nn.Module model, LoraConfig config) => AdapterPlan.For(model, config);
+
+    /// <summary>An adapter's settings.</summary>
+    /// <param name="adapter">The adapter's name.</param>
+    /// <returns>The settings.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    public LoraConfig ConfigOf(string adapter)
+        => _configs.TryGetValue(adapter, out var config) ? config : throw new AdapterNotFoundException(adapter, _configs.Keys.ToList());
+
+    /// <summary>The layer at an outer path, or null.</summary>
+    /// <param name="path">The outer path.</param>
+    /// <returns>The layer; null if no LoRA layer stands there.</returns>
+    public LoraLayer? LayerAt(string path) => Layers.FirstOrDefault(l => l.ModulePath == path);
+
+    /// <summary>
+    /// All parameters, base and adapters, by the names PEFT gives them:
+    /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight</c>.
+    /// </summary>
+    /// <returns>Name and parameter, in the model's order; a shared tensor comes once.</returns>
+    public IEnumerable<(string Name, Parameter Parameter)> NamedParameters()
+        => _names.AllParameters().Select(p => (ModelNames.Prefix + p.Name, p.Parameter));
+
+    /// <summary>The parameters that are trained.</summary>
+    /// <returns>Name and parameter.</returns>
+    public IEnumerable<(string Name, Parameter Parameter)> TrainableParameters() => NamedParameters().Where(p => p.Parameter.requires_grad);
+
+    /// <summary>How many parameters and bytes are trained, frozen and stored, by component.</summary>
+    /// <returns>The report.</returns>
+    public ParameterReport Report() => ParameterReport.Of(this);
+
+    /// <summary>Switches all adapters off until the scope is disposed; merged ones are taken out of the base for that time.</summary>
+    /// <returns>The scope.</returns>
+    public IDisposable WithoutAdapter()
+    {
+        bool enabled = _context.Enabled;
+        var merged = _context.Merged.ToList();
+        bool safe = _safelyMerged;
+        if (merged.Count > 0) Unmerge();
+        _context.Enabled = false;
+        return new AdapterScope(() =>
+        {
+            _context.Enabled = enabled;
+            if (merged.Count > 0) Merge(merged, safe);
+        });
+    }
+
+    /// <summary>Makes other adapters the active ones until the scope is disposed. Which are trained does not change.</summary>
+    /// <param name="adapters">Their names, in the order in which they are added up.</param>
+    /// <returns>The scope.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    public IDisposable WithAdapters(params IReadOnlyList<string> adapters)
+    {
+        foreach (string adapter in adapters) ConfigOf(adapter);
+        var active = _context.Active;
+        _context.Active = [.. adapters];
+        return new AdapterScope(() => _context.Active = active);
+    }
+
+    /// <summary>Gives each sample of a batch an adapter of its own until the scope is disposed.</summary>
+    /// <param name="adapters">A name for each sample; <c>__base__</c> for none.</param>
+    /// <param name="lengths">The rows of each sample, if the model works on the packed rows of all samples; otherwise null.</param>
+    /// <returns>The scope.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">Adapters are merged, or one of these uses DoRA or trains more than LoRA factors.</exception>
+    public IDisposable WithAdaptersBySample(IReadOnlyList<string> adapters, IReadOnlyList<long>? lengths = null)
+    {
+        ArgumentNullException.ThrowIfNull(adapters);
+        if (_context.Merged.Count > 0) throw new AdapterStateException("Adapters by sample cannot be used while adapters are merged; call Unmerge first.");
+        if (lengths is not null && lengths.Count != adapters.Count)
+            throw new AdapterStateException($"{adapters.Count} adapter names were given, but {lengths.Count} lengths; give one of each for every sample.");
+        foreach (string adapter in adapters.Where(a => a != SampleAdapters.Base).Distinct())
+        {
+            var config = ConfigOf(adapter);
+            if (config.UseDora) throw new AdapterStateException($"Adapter '{adapter}' uses DoRA, which cannot be mixed by sample; run its samples as a batch of their own.");
+            if (config.ModulesToSave is { Count: > 0 } || config.TrainableTokens is not null)
+                throw new AdapterStateException($"Adapter '{adapter}' trains whole modules or tokens, which cannot be mixed by sample; run its samples as a batch of their own.");
+        }
+        var samples = _context.Samples;
+        _context.Samples = new SampleAdapters([.. adapters], lengths);
+        return new AdapterScope(() => _context.Samples = samples);
+    }
+
+    /// <summary>Unloads all adapters: see <see cref="Unload"/>.</summary>
+    public void Dispose()
+    {
+        if (_disposed) return;
+        Unload();
+    }
+
+    private void Check() => ObjectDisposedException.ThrowIf(_disposed, this);
+
+    private sealed class AdapterScope(Action restore) : IDisposable
+    {
+        private Action? _restore = restore;
+
+        public void Dispose()
+        {
+            _restore?.Invoke();
+            _restore = null;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+using System.Globalization;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>The kinds of layers that can carry LoRA.</summary>
+public enum TargetKind
+{
+    /// <summary>A <see cref="FrozenLinear"/> or a TorchSharp <see cref="TorchSharp.Modules.Linear"/>.</summary>
+    Linear,
+
+    /// <summary>A <see cref="FrozenEmbedding"/> or a TorchSharp <see cref="TorchSharp.Modules.Embedding"/>.</summary>
+    Embedding,
+
+    /// <summary>A TorchSharp <see cref="TorchSharp.Modules.Conv2d"/>.</summary>
+    Conv2d,
+}
+
+/// <summary>One layer that would get LoRA.</summary>
+/// <param name="Path">Its outer path.</param>
+/// <param name="Kind">What it is.</param>
+/// <param name="InFeatures">Columns of A: inputs, rows of the table, or input channels times kernel.</param>
+/// <param name="OutFeatures">Rows of B.</param>
+/// <param name="Rank">r.</param>
+/// <param name="Alpha">alpha.</param>
+/// <param name="Scaling">The factor of B A.</param>
+public sealed record PlannedTarget(string Path, TargetKind Kind, long InFeatures, long OutFeatures, int Rank, double Alpha, double Scaling)
+{
+    /// <summary>Elements of A and B.</summary>
+    public long Parameters => Rank * (InFeatures + OutFeatures);
+}
+
+/// <summary>What <see cref="PeftModelExtensions.GetPeftModel"/> would do to a model; making it changes nothing.</summary>
+public sealed record AdapterPlan
+{
+    private AdapterPlan(IReadOnlyList<PlannedTarget> targets, IReadOnlyList<string> modulesToSave, IReadOnlyList<string> unmatched)
+    {
+        Targets = targets;
+        ModulesToSave = modulesToSave;
+        Unmatched = unmatched;
+    }
+
+    /// <summary>The layers that get LoRA, in the model's order.</summary>
+    public IReadOnlyList<PlannedTarget> Targets { get; }
+
+    /// <summary>The outer paths of the modules that are trained in full.</summary>
+    public IReadOnlyList<string> ModulesToSave { get; }
+
+    /// <summary>Entries of the settings that match nothing: <c>rank_pattern['q']</c>, <c>target_modules 'qproj'</c>, …</summary>
+    public IReadOnlyList<string> Unmatched { get; }
+
+    /// <summary>Elements of all A and B.</summary>
+    public long Parameters => Targets.Sum(t => t.Parameters);
+
+    /// <summary>Plans an adapter.</summary>
+    /// <param name="model">The model, with or without adapters.</param>
+    /// <param name="config">The adapter's settings.</param>
+    /// <returns>The plan.</returns>
+    /// <exception cref="InvalidLoraConfigException">The settings cannot be.</exception>
+    /// <exception cref="TargetNotFoundException">No layer is meant, or a module to save does not exist.</exception>
+    /// <exception cref="UnsupportedTargetException">A module is meant that cannot carry LoRA.</exception>
+    public static AdapterPlan For(nn.Module model, LoraConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(config);
+        config.Validate();
+        var names = new ModelNames(model);
+        var matcher = new TargetMatcher(config);
+        matcher.StartAccount();
+        var targets = new List<PlannedTarget>();
+        var toSave = new List<string>();
+        var fitting = new List<string>();
+        foreach (var (path, module) in names.Modules())
+        {
+            var original = (module as IAdapterHost)?.Original ?? module;
+            var kind = KindOf(original);
+            if (kind is not null) fitting.Add(path);
+            if (matcher.ModuleToSave(path) is not null) toSave.Add(path);
+            bool byModule = matcher.Matches(path, kind == TargetKind.Linear && path != names.OutputHead);
+            bool byParameter = !byModule && IsTargetParameter(config, path, kind);
+            if (!byModule && !byParameter) continue;
+            if (kind is null) throw new UnsupportedTargetException(path, Refusal(original));
+            targets.Add(TargetFor(path, kind.Value, original, matcher, config));
+        }
+        CheckFound(config, targets, toSave, fitting);
+        var unmatched = matcher.UnusedTargets.Select(t => $"target_modules '{t}'").Concat(matcher.UnusedKeys).Order(StringComparer.Ordinal);
+        return new AdapterPlan(targets, toSave, [.. unmatched]);
+    }
+
+    /// <summary>A line for each layer and the sum.</summary>
+    /// <returns>The text.</returns>
+    public override string ToString()
+        => string.Join('\n', Targets.Select(t => string.Create(CultureInfo.InvariantCulture,
+                $"{t.Path}: {t.Kind} {t.InFeatures} -> {t.OutFeatures}, r {t.Rank}, scaling {t.Scaling:G5}, {t.Parameters} parameters"))
+            .Concat(ModulesToSave.Select(m => $"{m}: trained in full"))
+            .Concat(Unmatched.Select(u => $"{u} matches nothing"))
+            .Append(string.Create(CultureInfo.InvariantCulture, $"{Targets.Count} layers, {Parameters} parameters")));
+
+    internal static TargetKind? KindOf(nn.Module module) => module switch
+    {
+        FrozenLinear or Linear => TargetKind.Linear,
+        FrozenEmbedding or Embedding => TargetKind.Embedding,
+        Conv2d => TargetKind.Conv2d,
+        _ => null,
+    };
+
+    private static bool IsTargetParameter(LoraConfig config, string path, TargetKind? kind)
+    {
+        if (config.TargetParameters is not { } parameters) return false;
+        string weight = path + ".weight";
+        bool meant = parameters.Any(p => weight == p || weight.EndsWith("." + p, StringComparison.Ordinal));
+        if (meant && kind != TargetKind.Linear)
+            throw new UnsupportedTargetException(path, "target_parameters can mean the weight of a linear layer only; use target_modules.");
+        return meant;
+    }
+
+    private static string Refusal(nn.Module module)
+        => $"{module.GetType().Name} cannot carry LoRA; it works on linear layers, embeddings and two-dimensional convolutions. "
+            + "Name the layers inside it, or list it in modules_to_save to train it in full.";
+
+    private static PlannedTarget TargetFor(string path, TargetKind kind, nn.Module original, TargetMatcher matcher, LoraConfig config)
+    {
+        var (inside, outside) = original switch
+        {
+            FrozenLinear linear => (linear.InFeatures, linear.OutFeatures),
+            Linear linear => (linear.in_features, linear.out_features),
+            Conv2d conv => (conv.weight.shape.Skip(1).Aggregate(1L, (a, b) => a * b), conv.out_channels),
+            _ => TableShape(original),
+        };
+        int rank = matcher.RankOf(path);
+        double alpha = matcher.AlphaOf(path);
+        return new PlannedTarget(path, kind, inside, outside, rank, alpha, config.ScalingOf(rank, alpha));
+    }
+
+    private static (long, long) TableShape(nn.Module embedding)
+    {
+        var weight = LoraEmbedding.TableOf(embedding);
+        return (weight.shape[0], weight.shape[1]);
+    }
+
+    private static void CheckFound(LoraConfig config, List<PlannedTarget> targets, List<string> toSave, List<string> fitting)
+    {
+        var present = fitting.Select(p => p[(p.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal).ToList();
+        if (targets.Count == 0 && config.TrainableTokens is null)
+        {
+            bool byParameter = config.TargetParameters is { Count: > 0 } && config.TargetModules is not { Count: > 0 };
+            throw byParameter
+                ? new TargetNotFoundException("target_parameters", config.TargetParameters!, [.. present.Select(p => p + ".weight")], fitting.Count)
+                : new TargetNotFoundException("target_modules", WantedOf(config), present, fitting.Count);
+        }
+        foreach (string module in config.ModulesToSave ?? [])
+        {
+            if (!toSave.Any(p => p == module || p.EndsWith("." + module, StringComparison.Ordinal)))
+                throw new TargetNotFoundException("modules_to_save", [module], present, fitting.Count);
+        }
+    }
+
+    private static IReadOnlyList<string> WantedOf(LoraConfig config)
+    {
+        var wanted = config.TargetModules?.Pattern is { } pattern ? [pattern] : (config.TargetModules ?? Enumerable.Empty<string>()).ToList();
+        if (config.LayersToTransform is { } layers) wanted[^1] += $" in layers {string.Join(", ", layers)}";
+        return wanted;
+    }
+}
