@@ -6,7 +6,7 @@ namespace Peft.Core;
 
 public sealed partial class PeftModel
 {
-    private static readonly string[] ReservedNames = [SampleAdapters.Base, "weight", "bias", "base_layer"];
+    private static readonly string[] ReservedNames = [SampleAdapters.Base, "lora", "weight", "bias", "base_layer"];
 
     private readonly List<string> _irregularities = [];
 
@@ -145,7 +145,7 @@ public sealed partial class PeftModel
         if (adapter.Length == 0) throw new AdapterNameException(adapter, "the name is empty");
         if (adapter.Contains('.', StringComparison.Ordinal)) throw new AdapterNameException(adapter, "a dot would end it in the names of the parameters");
         if (adapter.AsSpan().IndexOfAny('/', '\\') >= 0) throw new AdapterNameException(adapter, "a slash would end it in the path of its folder");
-        if ("lora_".Contains(adapter, StringComparison.Ordinal) || adapter.StartsWith("lora_", StringComparison.Ordinal) || ReservedNames.Contains(adapter))
+        if (adapter.StartsWith("lora_", StringComparison.Ordinal) || ReservedNames.Contains(adapter))
             throw new AdapterNameException(adapter, "PEFT uses that word in the names of the parameters");
         if (_configs.ContainsKey(adapter)) throw new AdapterNameException(adapter, "the model has an adapter of that name; delete or rename it first");
     }
@@ -156,7 +156,7 @@ public sealed partial class PeftModel
         foreach (var target in plan.Targets)
             if (ModuleTree.Find(BaseModel, _names.Inner(target.Path)) is not LoraLayer)
                 ModuleTree.CheckReplaceable(BaseModel, _names.Inner(target.Path), LayerType(target.Kind));
-        var matrix = Hosts.ToList();
+        var before = Hosts.ToHashSet();
         try
         {
             foreach (var target in plan.Targets)
@@ -165,6 +165,7 @@ public sealed partial class PeftModel
                 if (config.Init.ChangesBase) KeepBase(layer);
                 LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
             }
+            foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.detach().clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);
         }
         catch
@@ -172,7 +173,7 @@ public sealed partial class PeftModel
             foreach (var host in Hosts.ToList())
             {
                 host.Remove(adapter);
-                if (!matrix.Contains(host)) PutBack(host);
+                if (!before.Contains(host)) PutBack(host);
             }
             throw;
         }

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -8,6 +9,7 @@ public sealed partial class PeftModel
     // The base weights as they were before a merge or an init changed them.
     private readonly Dictionary<LoraLayer, BaseCopy> _beforeMerge = [];
     private readonly Dictionary<LoraLayer, BaseCopy> _beforeInit = [];
+    private readonly List<(Parameter Bias, Tensor Copy)> _biasesBefore = [];
     private bool _safelyMerged;
 
     /// <summary>Adds adapters to the base weights, so that they cost nothing more; <see cref="Unmerge"/> takes them out bit for bit.</summary>
@@ -16,18 +18,14 @@ public sealed partial class PeftModel
     /// Round each delta to the weight's dtype before it is added, as PEFT's <c>safe_merge</c> does; otherwise the sum alone is rounded. The
     /// two differ for float32 adapters on a half-precision base.
     /// </param>
-    /// <returns>What was merged where.</returns>
+    /// <returns>What is merged where now.</returns>
     /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
     /// <exception cref="AdapterStateException">One of them is merged already, or B has a bias and the base has none.</exception>
     /// <exception cref="NonFiniteWeightsException">The merged weights would hold NaN or infinity; nothing has changed.</exception>
     public MergeReport Merge(IReadOnlyList<string>? adapters = null, bool safe = true)
     {
         Check();
-        var names = CheckMerge(adapters);
-        var report = MergeInto(names, safe, keep: true);
-        _context.Merged.AddRange(names);
-        _safelyMerged = safe;
-        return report;
+        return MergeInto(CheckMerge(adapters), safe);
     }
 
     /// <summary>Takes all merged adapters out of the base weights, which are then bit for bit as before.</summary>
@@ -50,10 +48,11 @@ public sealed partial class PeftModel
     public MergeReport MergeAndUnload(IReadOnlyList<string>? adapters = null, bool safe = true)
     {
         Check();
-        var names = CheckMerge(adapters);
-        var report = MergeInto(names, safe, keep: false);
+        var report = MergeInto(CheckMerge(adapters), safe);
         Forget(_beforeMerge);
         Forget(_beforeInit);
+        foreach (var (_, copy) in _biasesBefore) copy.Dispose();
+        _biasesBefore.Clear();
         _context.Merged.Clear();
         Unload();
         return report;
@@ -65,6 +64,7 @@ public sealed partial class PeftModel
         Check();
         Restore(_beforeMerge);
         Restore(_beforeInit);
+        RestoreBiases();
         foreach (var host in Hosts.ToList()) PutBack(host);
         foreach (var (parameter, trained) in _found)
             if (!parameter.IsInvalid) parameter.requires_grad = trained;
@@ -97,30 +97,42 @@ public sealed partial class PeftModel
         return names;
     }
 
-    private MergeReport MergeInto(List<string> names, bool safe, bool keep)
+    // Always from the unmerged base, with what is merged already before the rest: DoRA's norms are those of the unmerged weight.
+    private MergeReport MergeInto(List<string> more, bool safe)
     {
-        var merged = new List<MergedLayer>();
-        var copies = new Dictionary<LoraLayer, BaseCopy>();
+        List<string> merged = [.. _context.Merged], names = [.. merged, .. more];
+        if (merged.Count > 0) Unmerge();
+        var layers = new List<MergedLayer>();
         try
         {
             foreach (var layer in Layers)
             {
                 if (!names.Any(layer.Adapters.ContainsKey)) continue;
-                if (!_beforeMerge.ContainsKey(layer)) copies[layer] = new BaseCopy(layer);
-                merged.Add(LoraMerge.Merge(layer, names, safe));
+                _beforeMerge[layer] = new BaseCopy(layer);
+                layers.Add(LoraMerge.Merge(layer, names, safe));
             }
         }
         catch
         {
-            Restore(copies);
+            Restore(_beforeMerge);
+            if (merged.Count > 0) MergeInto(merged, _safelyMerged);
             throw;
         }
-        foreach (var (layer, copy) in copies)
+        _context.Merged.AddRange(names);
+        _safelyMerged = safe;
+        return new MergeReport(names, layers);
+    }
+
+    // The biases that an adapter trains are the base's own.
+    private void RestoreBiases()
+    {
+        using var noGrad = no_grad();
+        foreach (var (bias, copy) in _biasesBefore)
         {
-            if (keep) _beforeMerge[layer] = copy;
-            else copy.Dispose();
+            bias.copy_(copy);
+            copy.Dispose();
         }
-        return new MergeReport(names, merged);
+        _biasesBefore.Clear();
     }
 
     private void KeepBase(LoraLayer layer)

@@ -92,9 +92,10 @@ public sealed partial class PeftModel : IDisposable
     /// All parameters, base and adapters, by the names PEFT gives them:
     /// <c>base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight</c>.
     /// </summary>
-    /// <returns>Name and parameter, in the model's order; a shared tensor comes once.</returns>
-    public IEnumerable<(string Name, Parameter Parameter)> NamedParameters()
-        => _names.AllParameters().Select(p => (ModelNames.Prefix + p.Name, p.Parameter));
+    /// <param name="keepShared">Whether a tensor that two modules share comes under each of its names (as in a state dict) or once.</param>
+    /// <returns>Name and parameter, in the model's order.</returns>
+    public IEnumerable<(string Name, Parameter Parameter)> NamedParameters(bool keepShared = false)
+        => _names.AllParameters(keepShared).Select(p => (ModelNames.Prefix + p.Name, p.Parameter));
 
     /// <summary>The parameters that are trained.</summary>
     /// <returns>Name and parameter.</returns>

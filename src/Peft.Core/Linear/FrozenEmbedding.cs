@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace Peft.Core;
 
 /// <summary>An embedding table over a given tensor, which may be memory-mapped or shared with an output head.</summary>
-public sealed class FrozenEmbedding : nn.Module<Tensor, Tensor>
+public sealed class FrozenEmbedding : nn.Module<Tensor, Tensor>, IEmbeddingTable
 {
 #pragma warning disable IDE0044 // registered by TorchSharp through reflection
     [TorchSharp.Utils.ComponentName(Name = "weight")] private Parameter _weight;

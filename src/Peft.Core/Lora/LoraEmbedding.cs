@@ -17,7 +17,7 @@ public sealed class LoraEmbedding : LoraLayer
         : base(nameof(LoraEmbedding), path, original, context)
     {
         _base = (nn.Module<Tensor, Tensor>)original;
-        _padding = (original as FrozenEmbedding)?.PaddingIndex;
+        _padding = (original as IEmbeddingTable)?.PaddingIndex;
         RegisterComponents();
     }
 
@@ -70,7 +70,7 @@ public sealed class LoraEmbedding : LoraLayer
         => _base.named_parameters().Select(p => ($"base_layer.{p.name}", p.parameter));
 
     internal static Parameter TableOf(nn.Module embedding)
-        => embedding is FrozenEmbedding frozen ? frozen.Weight : embedding.named_parameters(recurse: false).First(p => p.name == "weight").parameter;
+        => embedding is IEmbeddingTable table ? table.Weight : embedding.named_parameters(recurse: false).First(p => p.name == "weight").parameter;
 
     internal override void OverwriteBase(Tensor weight)
     {

@@ -7,7 +7,7 @@ namespace Peft.Core;
 internal static class LoraMerge
 {
     /// <summary>Merges the adapters that have tensors in a layer, one after the other.</summary>
-    /// <param name="layer">The layer.</param>
+    /// <param name="layer">The layer, into which nothing is merged yet.</param>
     /// <param name="names">The adapters, in order.</param>
     /// <param name="safe">Whether each delta is rounded to the weight's dtype before it is added.</param>
     /// <returns>What was done.</returns>
@@ -19,7 +19,7 @@ internal static class LoraMerge
         var here = names.Where(layer.Adapters.ContainsKey).ToList();
         var before = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
         var weight = before;
-        foreach (string name in here) weight = Merged(layer, layer.Adapters[name], weight, safe);
+        foreach (string name in here) weight = Merged(layer, layer.Adapters[name], weight, before, safe);
         if (!weight.isfinite().all().ToBoolean()) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
         layer.OverwriteBase(weight);
         foreach (string name in here)
@@ -30,17 +30,17 @@ internal static class LoraMerge
         var stored = layer.BaseWeight(ScalarType.Float32).MoveToCurrent();
         var exact = before.to(ScalarType.Float32);
         var wanted = exact;
-        foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], wanted, safe: false);
+        foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], wanted, exact, safe: false);
         return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored - wanted));
     }
 
-    private static Tensor Merged(LoraLayer layer, LoraAdapter adapter, Tensor weight, bool safe)
+    // DoRA's norm is that of the unmerged base with this adapter alone, as in the forward, also where others are merged before it.
+    private static Tensor Merged(LoraLayer layer, LoraAdapter adapter, Tensor weight, Tensor original, bool safe)
     {
         var delta = layer.DeltaWeight(adapter.Name).MoveToCurrent();
         if (adapter.Magnitude is null) return safe ? weight + delta.to(weight.dtype) : (weight + delta).to(weight.dtype);
-        var sum = weight + delta;
-        var factor = layer.OverWeight(adapter.Magnitude / layer.NormsOf(sum));
-        return (factor * sum).to(weight.dtype);
+        var factor = layer.OverWeight(adapter.Magnitude / layer.NormsOf(original + delta));
+        return (factor * (weight + delta)).to(weight.dtype);
     }
 
     private static double Norm(Tensor tensor) => tensor.norm().ToDouble();

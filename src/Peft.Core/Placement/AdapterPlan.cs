@@ -11,7 +11,7 @@ public enum TargetKind
     /// <summary>A <see cref="FrozenLinear"/> or a TorchSharp <see cref="TorchSharp.Modules.Linear"/>.</summary>
     Linear,
 
-    /// <summary>A <see cref="FrozenEmbedding"/> or a TorchSharp <see cref="TorchSharp.Modules.Embedding"/>.</summary>
+    /// <summary>An <see cref="IEmbeddingTable"/> or a TorchSharp <see cref="TorchSharp.Modules.Embedding"/>.</summary>
     Embedding,
 
     /// <summary>A TorchSharp <see cref="TorchSharp.Modules.Conv2d"/>.</summary>
@@ -101,7 +101,7 @@ public sealed record AdapterPlan
     internal static TargetKind? KindOf(nn.Module module) => module switch
     {
         FrozenLinear or Linear => TargetKind.Linear,
-        FrozenEmbedding or Embedding => TargetKind.Embedding,
+        IEmbeddingTable or Embedding => TargetKind.Embedding,
         Conv2d => TargetKind.Conv2d,
         _ => null,
     };

@@ -31,22 +31,23 @@ internal sealed class ModelNames(nn.Module model)
     public IEnumerable<IAdapterHost> Hosts() => Walk(model, "").Select(m => m.Module).OfType<IAdapterHost>();
 
     /// <summary>All parameters of the base, by PEFT's names without its prefix; a tensor shared by two modules comes once.</summary>
-    public IEnumerable<(string Name, Parameter Parameter)> BaseParameters() => Parameters(model, "", _ => []);
+    public IEnumerable<(string Name, Parameter Parameter)> BaseParameters(bool keepShared = false)
+        => Parameters(keepShared, _ => []);
 
     /// <summary>All parameters, base and adapters, by PEFT's names without its prefix.</summary>
-    public IEnumerable<(string Name, Parameter Parameter)> AllParameters()
-        => Parameters(model, "", host => InPeftOrder(host).Select(t => (t.MemoryName, t.Tensor)));
+    public IEnumerable<(string Name, Parameter Parameter)> AllParameters(bool keepShared = false)
+        => Parameters(keepShared, host => InPeftOrder(host).Select(t => (t.MemoryName, t.Tensor)));
 
     // PEFT keeps a dictionary by adapter inside one for each kind of tensor: all A, then all B, …
     private static IEnumerable<AdapterTensor> InPeftOrder(IAdapterHost host)
         => host.AdapterNames.SelectMany(host.TensorsOf).GroupBy(t => t.DiskName).SelectMany(g => g);
 
     private IEnumerable<(string Name, Parameter Parameter)> Parameters(
-        nn.Module root, string path, Func<IAdapterHost, IEnumerable<(string, Parameter)>> adapters)
+        bool keepShared, Func<IAdapterHost, IEnumerable<(string, Parameter)>> adapters)
     {
         var seen = new HashSet<IntPtr>();
-        foreach (var (name, parameter) in ParametersOf(root, path, adapters))
-            if (seen.Add(parameter.Handle)) yield return (name, parameter);
+        foreach (var (name, parameter) in ParametersOf(model, "", adapters))
+            if (seen.Add(parameter.Handle) || keepShared) yield return (name, parameter);
     }
 
     private IEnumerable<(string Name, Parameter Parameter)> ParametersOf(

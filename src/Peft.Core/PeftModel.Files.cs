@@ -1,0 +1,208 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+public sealed partial class PeftModel
+{
+    /// <summary>Freezes a model and loads an adapter folder onto it, which becomes active (PEFT's <c>from_pretrained</c>).</summary>
+    /// <param name="model">The model; it stays the caller's.</param>
+    /// <param name="folder">The adapter folder.</param>
+    /// <param name="adapterName">The name the adapter gets.</param>
+    /// <param name="options">How adapters are loaded.</param>
+    /// <returns>The handle of the adapters; disposing it restores the model.</returns>
+    public static PeftModel Load(
+        nn.Module model, string folder, string adapterName = PeftModelExtensions.DefaultAdapter, AdapterOptions? options = null)
+    {
+        var peft = new PeftModel(model);
+        try
+        {
+            peft.LoadAdapter(folder, adapterName, options);
+            return peft;
+        }
+        catch
+        {
+            peft.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Loads another adapter. The first one becomes active, later ones wait for <see cref="SetActive"/>.</summary>
+    /// <param name="folder">The adapter folder.</param>
+    /// <param name="adapter">The name it gets.</param>
+    /// <param name="options">How it is loaded.</param>
+    /// <exception cref="AdapterFolderException">The folder is no adapter folder.</exception>
+    /// <exception cref="AdapterTensorsException">The file's tensors are not those the model wants; nothing has changed.</exception>
+    /// <exception cref="NonFiniteWeightsException">The file holds NaN or infinity; nothing has changed.</exception>
+    /// <exception cref="AdapterNameException">An adapter cannot be called that, or one is.</exception>
+    /// <exception cref="InvalidLoraConfigException">The settings cannot be, or do not fit the adapters there are.</exception>
+    /// <exception cref="TargetNotFoundException">No layer is meant.</exception>
+    /// <exception cref="UnsupportedTargetException">A module is meant that cannot carry LoRA.</exception>
+    public void LoadAdapter(string folder, string adapter, AdapterOptions? options = null)
+    {
+        Check();
+        options ??= new AdapterOptions();
+        using var files = AdapterFolder.Open(folder);
+        CheckNew(adapter, files.Config);
+        using var scope = NewDisposeScope();
+        var plan = AdapterPlan.For(BaseModel, files.Config);
+        var tensors = ReadChecked(files.Tensors, ExpectedOf(plan, files.Config));
+        Attach(adapter, files.Config, plan, options, filled: true);
+        Fill(adapter, tensors);
+        _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
+        _trainable[adapter] = options.Trainable;
+        if (_configs.Count == 1) _context.Active = [adapter];
+        UpdateTrained();
+    }
+
+    /// <summary>Puts other values into an adapter's tensors, in place: its rank and layers must be the same, its alpha may differ.</summary>
+    /// <param name="folder">The folder of the adapter that comes in.</param>
+    /// <param name="adapter">The adapter whose place it takes.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    /// <exception cref="AdapterStateException">It is merged, or the two differ in more than values.</exception>
+    /// <exception cref="AdapterTensorsException">The file's tensors are not those of the adapter; nothing has changed.</exception>
+    public void HotSwap(string folder, string adapter)
+    {
+        Check();
+        var old = ConfigOf(adapter);
+        if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged; call Unmerge before swapping its weights.");
+        using var files = AdapterFolder.Open(folder);
+        var config = files.Config;
+        if (config.UseDora != old.UseDora || config.LoraBOwnBias != old.LoraBOwnBias || config.Bias != old.Bias || config.Init.ChangesBase || old.Init.ChangesBase)
+            throw new AdapterStateException($"The adapter in {folder} differs from '{adapter}' in use_dora, lora_bias, bias or an init that changes the base; load it under another name instead.");
+        using var scope = NewDisposeScope();
+        var plan = AdapterPlan.For(BaseModel, config);
+        var tensors = ReadChecked(files.Tensors, ExpectedOf(plan, config));
+        var here = Layers.Where(l => l.Adapters.ContainsKey(adapter)).ToDictionary(l => l.ModulePath, l => l.Adapters[adapter]);
+        var there = plan.Targets.ToDictionary(t => t.Path);
+        if (!here.Keys.ToHashSet().SetEquals(there.Keys) || here.Any(l => l.Value.Rank != there[l.Key].Rank))
+            throw new AdapterStateException($"The adapter in {folder} has other layers or ranks than '{adapter}'; load it under another name instead.");
+        foreach (var (path, layer) in here)
+        {
+            layer.Alpha = there[path].Alpha;
+            layer.Scaling = layer.InitialScaling = there[path].Scaling;
+            layer.Config = config;
+        }
+        Fill(adapter, tensors);
+        _configs[adapter] = config;
+    }
+
+    /// <summary>
+    /// Saves adapters as PEFT does: the one called "default" into the folder itself, each other one into a folder of its name below.
+    /// </summary>
+    /// <param name="folder">The folder; it is made if need be.</param>
+    /// <param name="adapters">Which; null for all.</param>
+    /// <param name="format">The form of the tensor file.</param>
+    /// <param name="gatherer">How parameters become whole; null if they are.</param>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter; nothing was written.</exception>
+    /// <exception cref="PatternOrderException">A rank or alpha pattern would read differently from the file; nothing was written.</exception>
+    public void Save(
+        string folder, IReadOnlyList<string>? adapters = null, AdapterFileFormat format = AdapterFileFormat.Safetensors, IParameterGatherer? gatherer = null)
+    {
+        Check();
+        var names = adapters ?? AdapterNames;
+        foreach (string adapter in names)
+        {
+            var matcher = new TargetMatcher(ConfigOf(adapter));
+            foreach (var layer in Layers.Where(l => l.Adapters.ContainsKey(adapter))) matcher.CheckSortedOrder(layer.ModulePath);
+        }
+        foreach (string adapter in names)
+        {
+            var state = GetAdapterState(adapter, gatherer);
+            try
+            {
+                string path = adapter == PeftModelExtensions.DefaultAdapter ? folder : Path.Combine(folder, adapter);
+                AdapterFolder.Write(path, ForFile(adapter), state, format);
+            }
+            finally
+            {
+                foreach (var tensor in state.Values) tensor.Dispose();
+            }
+        }
+    }
+
+    /// <summary>An adapter's tensors by the names of its file.</summary>
+    /// <param name="adapter">Its name.</param>
+    /// <param name="gatherer">How parameters become whole; null if they are.</param>
+    /// <returns>Fresh tensors on the CPU; the caller disposes them.</returns>
+    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
+    public OrderedDictionary<string, Tensor> GetAdapterState(string adapter, IParameterGatherer? gatherer = null)
+    {
+        Check();
+        var config = ConfigOf(adapter);
+        gatherer ??= WholeParameters.Instance;
+        var state = new OrderedDictionary<string, Tensor>();
+        foreach (var host in Hosts)
+        {
+            string prefix = $"{ModelNames.Prefix}{host.ModulePath}.";
+            foreach (var tensor in host.TensorsOf(adapter)) state[prefix + tensor.DiskName] = gatherer.Gather(prefix + tensor.MemoryName, tensor.Tensor);
+            if (host is not LoraLayer layer || !layer.Adapters.ContainsKey(adapter) || !AdapterKeys.SavesBase(config, host.ModulePath)) continue;
+            foreach (var (name, parameter) in host.BaseParameters().Where(p => p.Name == "base_layer.weight"))
+                state[prefix + name] = gatherer.Gather(prefix + name, parameter);
+        }
+        foreach (var (name, bias) in BiasesOf(adapter, config)) state[name] = gatherer.Gather(name, bias);
+        return state;
+    }
+
+    // As PEFT's save_pretrained: for inference, and "all-linear" resolved to the layers' names.
+    private LoraConfig ForFile(string adapter)
+    {
+        var config = ConfigOf(adapter) with { InferenceMode = true };
+        return config.TargetModules is { IsAllLinear: true }
+            ? config with { TargetModules = TargetModules.Names([.. Layers.Where(l => l.Adapters.ContainsKey(adapter)).Select(l => l.ModulePath)]) }
+            : config;
+    }
+
+    private List<AdapterKeys.Expected> ExpectedOf(AdapterPlan plan, LoraConfig config)
+    {
+        var modules = _names.Modules().ToDictionary(m => m.Path, m => (m.Module as IAdapterHost)?.Original ?? m.Module);
+        var expected = plan.Targets.SelectMany(t => AdapterKeys.ForTarget(t, config, modules[t.Path])).ToList();
+        if (config.Bias == LoraBias.None) return expected;
+        var targets = plan.Targets.Select(t => t.Path).ToHashSet();
+        foreach (var (name, parameter) in _names.BaseParameters())
+        {
+            bool isBias = name == "bias" || name.EndsWith(".bias", StringComparison.Ordinal);
+            string owner = isBias && name.Length > 5 ? name[..^5] : "";
+            if (owner.EndsWith(".base_layer", StringComparison.Ordinal)) owner = owner[..^".base_layer".Length];
+            bool adapted = targets.Contains(owner);
+            if (isBias && (config.Bias == LoraBias.All || adapted))
+                expected.Add(new(adapted ? $"{ModelNames.Prefix}{owner}.base_layer.bias" : ModelNames.Prefix + name, parameter.shape));
+        }
+        return expected;
+    }
+
+    private static Dictionary<string, Tensor> ReadChecked(ITensorReader reader, List<AdapterKeys.Expected> expected)
+    {
+        var faults = AdapterKeys.Faults(reader.Entries, expected);
+        if (faults.Count > 0) throw new AdapterTensorsException(reader.Source, faults);
+        var tensors = reader.Entries.Keys.ToDictionary(k => k, k => reader.Load(k).MoveToCurrent());
+        var broken = tensors.Where(t => !t.Value.isfinite().all().ToBoolean()).Select(t => t.Key).ToList();
+        if (broken.Count > 0) throw new NonFiniteWeightsException(broken, reader.Source);
+        return tensors;
+    }
+
+    private void Fill(string adapter, Dictionary<string, Tensor> tensors)
+    {
+        using var noGrad = no_grad();
+        foreach (var host in Hosts)
+        {
+            string prefix = $"{ModelNames.Prefix}{host.ModulePath}.";
+            foreach (var tensor in host.TensorsOf(adapter)) tensor.Tensor.copy_(tensors[prefix + tensor.DiskName]);
+            if (host is LoraLayer layer && layer.Adapters.ContainsKey(adapter) && tensors.TryGetValue(prefix + "base_layer.weight", out var weight))
+                FillBase(adapter, layer, weight);
+        }
+        foreach (var (name, bias) in BiasesOf(adapter, ConfigOf(adapter))) bias.copy_(tensors[name]);
+    }
+
+    // An embedding's base weight comes with the adapter; PEFT puts it into the model.
+    private void FillBase(string adapter, LoraLayer layer, Tensor weight)
+    {
+        using var scope = NewDisposeScope();
+        var present = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
+        var incoming = weight.to(layer.BaseDtype);
+        if (present.eq(incoming).all().ToBoolean()) return;
+        KeepBase(layer);
+        layer.OverwriteBase(incoming);
+        _irregularities.Add($"adapter '{adapter}': its file replaced the base weight of {layer.ModulePath}");
+    }
+}
