@@ -8,8 +8,9 @@ public sealed class QuantStateException : PeftException
     /// <summary>Creates the exception.</summary>
     /// <param name="name">The weight's name.</param>
     /// <param name="problem">What is wrong.</param>
-    public QuantStateException(string name, string problem)
-        : base($"{name}: {problem} Take the file again from where it came, or quantise the original weight anew.")
+    /// <param name="innerException">The cause, if another exception led here.</param>
+    public QuantStateException(string name, string problem, Exception? innerException = null)
+        : base($"{name}: {problem} Take the file again from where it came, or quantise the original weight anew.", innerException)
     {
         Name = name;
     }
