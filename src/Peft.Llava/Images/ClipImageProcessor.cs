@@ -98,12 +98,7 @@ public sealed class ClipImageProcessor : IImageProcessor
         switch (Aspect)
         {
             case AspectPolicy.Pad when image.Width != image.Height:
-                var square = AnyResolutionGrid.ExpandToSquare(image.Size);
-                using (var canvas = new Canvas(square.Canvas, _padding))
-                {
-                    canvas.Paste(image, square);
-                    ResizeAndCrop(canvas.Pixels, canvas.Size, levels);
-                }
+                WritePadded(image, levels);
                 break;
             case AspectPolicy.AnyResolution:
                 WriteGrid(image, levels);
@@ -112,6 +107,21 @@ public sealed class ClipImageProcessor : IImageProcessor
                 ResizeAndCrop(image.Pixels, image.Size, levels);
                 break;
         }
+    }
+
+    private void WritePadded(RgbImage image, Span<byte> levels)
+    {
+        var place = AnyResolutionGrid.ExpandToSquare(image.Size);
+        var size = SizeAfterResize(place.Canvas);
+        if (PilResize.TakesPadding(place.Canvas, size, _config.Resample, Order))
+        {
+            var (window, start) = Crop(size, levels);
+            PilResize.ResizePaddedWindow(image, place, _padding, size, window, levels[start..], 3 * TileSize, _config.Resample);
+            return;
+        }
+        using var canvas = new Canvas(place.Canvas, _padding);
+        canvas.Paste(image, place);
+        ResizeAndCrop(canvas.Pixels, canvas.Size, levels);
     }
 
     /// <summary>The whole picture squashed, then the tiles of the best resolution; each goes through CLIP's steps once more.</summary>
@@ -138,16 +148,24 @@ public sealed class ClipImageProcessor : IImageProcessor
         }
     }
 
-    /// <summary>CLIP's resize and centre crop; black where the picture is smaller than the crop.</summary>
+    /// <summary>CLIP's resize and centre crop.</summary>
     private void ResizeAndCrop(ReadOnlySpan<byte> pixels, ImageSize from, Span<byte> tile)
     {
-        var size = !_config.DoResize ? from : _config.FixedSize ?? AnyResolutionGrid.ShortestEdge(from, _config.ShortestEdge!.Value);
+        var size = SizeAfterResize(from);
+        var (window, start) = Crop(size, tile);
+        PilResize.ResizeWindow(pixels, from, size, window, tile[start..], 3 * TileSize, _config.Resample, Order);
+    }
+
+    private ImageSize SizeAfterResize(ImageSize from)
+        => !_config.DoResize ? from : _config.FixedSize ?? AnyResolutionGrid.ShortestEdge(from, _config.ShortestEdge!.Value);
+
+    /// <summary>What a centre crop keeps of a picture, and where in the tile it begins; what it does not cover is made black.</summary>
+    private (ImageWindow Window, int Start) Crop(ImageSize size, Span<byte> tile)
+    {
         var (fromX, toX, width) = Centre(size.Width);
         var (fromY, toY, height) = Centre(size.Height);
-        int stride = 3 * TileSize;
         if (width < TileSize || height < TileSize) tile.Clear();
-        PilResize.ResizeWindow(
-            pixels, from, size, new ImageWindow(fromX, fromY, width, height), tile[(stride * toY + 3 * toX)..], stride, _config.Resample, Order);
+        return (new ImageWindow(fromX, fromY, width, height), 3 * (TileSize * toY + toX));
     }
 
     /// <summary>One axis of the centre crop: it starts at floor((length - crop) / 2), which is a negative number's floor too.</summary>

@@ -57,12 +57,12 @@ public static class PilResize
         if (horizontal && vertical)
         {
             if (order == PassOrder.Current && VerticalFirst(from, size)) VerticalThenHorizontal(pixels, from, size, window, destination, stride, filter);
-            else HorizontalThenVertical(pixels, from, size, window, destination, stride, filter);
+            else HorizontalThenVertical(pixels, new ImagePlacement(from, 0, 0, from), [], size, window, destination, stride, filter);
         }
         else if (horizontal)
         {
             var weights = FilterWeights.Create(from.Width, size.Width, window.X, window.Width, filter);
-            ResizePasses.Horizontal(pixels[(row * window.Y)..], row, from.Width, window.Height, weights, destination, stride);
+            ResizePasses.Horizontal(pixels[(row * window.Y)..], row, from.Width, window.Height, weights, destination, stride, 0, from.Width, []);
         }
         else if (vertical)
         {
@@ -80,18 +80,46 @@ public static class PilResize
     private static bool VerticalFirst(ImageSize from, ImageSize to)
         => to.Height < from.Height && from.Height - to.Height > 2 * (from.Width - to.Width);
 
+    /// <summary>
+    /// Resizes a picture padded with a colour, as if the padded picture had been made: both passes take the padding where it would lie.
+    /// Needs a resize of both sides with the horizontal pass first, see <see cref="TakesPadding"/>.
+    /// </summary>
+    internal static void ResizePaddedWindow(
+        RgbImage image, ImagePlacement place, ReadOnlySpan<byte> colour, ImageSize size, ImageWindow window, Span<byte> destination, int stride,
+        ResizeFilter filter)
+        => HorizontalThenVertical(image.Pixels, place, colour, size, window, destination, stride, filter);
+
+    /// <summary>Whether <see cref="ResizePaddedWindow"/> can do this resize.</summary>
+    internal static bool TakesPadding(ImageSize from, ImageSize size, ResizeFilter filter, PassOrder order)
+        => filter != ResizeFilter.Nearest && from.Width != size.Width && from.Height != size.Height
+            && (order == PassOrder.HorizontalFirst || !VerticalFirst(from, size));
+
     private static void HorizontalThenVertical(
-        ReadOnlySpan<byte> pixels, ImageSize from, ImageSize size, ImageWindow window, Span<byte> destination, int stride, ResizeFilter filter)
+        ReadOnlySpan<byte> pixels, ImagePlacement place, ReadOnlySpan<byte> colour, ImageSize size, ImageWindow window,
+        Span<byte> destination, int stride, ResizeFilter filter)
     {
-        var across = FilterWeights.Create(from.Width, size.Width, window.X, window.Width, filter);
-        var down = FilterWeights.Create(from.Height, size.Height, window.Y, window.Height, filter);
-        int first = down.First[0], rows = down.First[^1] + down.Taps[^1] - first;         // only rows that the second pass reads
-        int between = 3 * window.Width;
-        byte[] rented = ArrayPool<byte>.Shared.Rent(ImageShapeException.CheckedBytes(window.Width, rows));
+        var across = FilterWeights.Create(place.Canvas.Width, size.Width, window.X, window.Width, filter);
+        var down = FilterWeights.Create(place.Canvas.Height, size.Height, window.Y, window.Height, filter);
+        int first = down.First[0], end = down.First[^1] + down.Taps[^1];                  // only rows that the second pass reads
+        int between = 3 * window.Width, sourceRow = 3 * place.Picture.Width;
+        byte[] rented = ArrayPool<byte>.Shared.Rent(ImageShapeException.CheckedBytes(window.Width, end - first));
         try
         {
-            var middle = rented.AsSpan(0, between * rows);
-            ResizePasses.Horizontal(pixels[(3 * from.Width * first)..], 3 * from.Width, from.Width, rows, across, middle, between);
+            var middle = rented.AsSpan(0, between * (end - first));
+            int top = Math.Clamp(place.Y, first, end), bottom = Math.Clamp(place.Y + place.Picture.Height, first, end);
+            if (top > first || bottom < end)
+            {
+                // All rows of padding look alike: one is filtered, the others are its copies.
+                int model = top > first ? 0 : bottom - first;
+                var one = middle.Slice(between * model, between);
+                ResizePasses.Horizontal([], 0, 0, 1, across, one, between, 0, place.Canvas.Width, colour);
+                for (int y = 0; y < end - first; y++)
+                    if ((y < top - first || y >= bottom - first) && y != model) one.CopyTo(middle[(between * y)..]);
+            }
+            if (bottom > top)
+                ResizePasses.Horizontal(
+                    pixels[(sourceRow * (top - place.Y))..], sourceRow, place.Picture.Width, bottom - top, across, middle[(between * (top - first))..],
+                    between, place.X, place.Canvas.Width, colour);
             ResizePasses.Vertical(middle, between, between, down, first, destination, stride);
         }
         finally
@@ -111,7 +139,7 @@ public static class PilResize
         {
             var middle = rented.AsSpan(0, between * window.Height);
             ResizePasses.Vertical(pixels, between, between, down, 0, middle, between);
-            ResizePasses.Horizontal(middle, between, from.Width, window.Height, across, destination, stride);
+            ResizePasses.Horizontal(middle, between, from.Width, window.Height, across, destination, stride, 0, from.Width, []);
         }
         finally
         {

@@ -22,26 +22,24 @@ internal static class ResizePasses
     /// <summary>Bytes that the vector code may read beyond a row.</summary>
     private const int Slack = 32;
 
-    /// <summary>Filters along rows.</summary>
-    /// <param name="source">Rows of <paramref name="sourceWidth"/> RGB pixels.</param>
+    /// <summary>Filters along rows, which may be padded with a colour on both sides.</summary>
+    /// <param name="source">Rows of RGB pixels.</param>
     /// <param name="sourceStride">Bytes from row to row.</param>
-    /// <param name="sourceWidth">Pixels per source row.</param>
+    /// <param name="sourceWidth">Pixels per source row; 0 for a row of nothing but the colour.</param>
     /// <param name="rows">Rows to filter.</param>
-    /// <param name="weights">One entry per output pixel.</param>
+    /// <param name="weights">One entry per output pixel, over a row of <paramref name="paddedWidth"/> pixels.</param>
     /// <param name="destination">Receives the rows.</param>
     /// <param name="stride">Bytes from row to row there.</param>
+    /// <param name="left">Pixels of padding before a source row.</param>
+    /// <param name="paddedWidth">Pixels of a row with its padding.</param>
+    /// <param name="colour">The padding's colour, if there is padding.</param>
     public static void Horizontal(
-        ReadOnlySpan<byte> source, int sourceStride, int sourceWidth, int rows, FilterWeights weights, Span<byte> destination, int stride)
+        ReadOnlySpan<byte> source, int sourceStride, int sourceWidth, int rows, FilterWeights weights, Span<byte> destination, int stride,
+        int left, int paddedWidth, ReadOnlySpan<byte> colour)
     {
-        if (!Avx2.IsSupported)
-        {
-            for (int y = 0; y < rows; y++)
-                HorizontalRow(source.Slice(sourceStride * y, 3 * sourceWidth), weights, destination[(stride * y)..]);
-            return;
-        }
         int outputs = weights.First.Length;
-        var pairs = SplitWeights(weights);
-        int padded = 3 * sourceWidth + 3 * weights.Stride + Slack, outPadded = 3 * outputs + Slack;
+        int[] pairs = Avx2.IsSupported ? SplitWeights(weights) : [];
+        int row = 3 * paddedWidth, padded = row + 3 * weights.Stride + Slack, outPadded = 3 * outputs + Slack;
         byte[] rented = ArrayPool<byte>.Shared.Rent(2 * (padded + outPadded));
         try
         {
@@ -49,12 +47,25 @@ internal static class ResizePasses
             var rowB = rented.AsSpan(padded, padded);
             var outA = rented.AsSpan(2 * padded, outPadded);
             var outB = rented.AsSpan(2 * padded + outPadded, outPadded);
+            if (sourceWidth < paddedWidth)
+            {
+                for (int x = 0; x < paddedWidth; x++) colour[..3].CopyTo(rowA[(3 * x)..]);
+                rowA[..row].CopyTo(rowB);
+            }
             for (int y = 0; y < rows; y += 2)
             {
                 int second = Math.Min(y + 1, rows - 1);
-                source.Slice(sourceStride * y, 3 * sourceWidth).CopyTo(rowA);
-                source.Slice(sourceStride * second, 3 * sourceWidth).CopyTo(rowB);
-                HorizontalTwoRows(rowA, rowB, weights, pairs, outA, outB);
+                source.Slice(sourceStride * y, 3 * sourceWidth).CopyTo(rowA[(3 * left)..]);
+                source.Slice(sourceStride * second, 3 * sourceWidth).CopyTo(rowB[(3 * left)..]);
+                if (Avx2.IsSupported)
+                {
+                    HorizontalTwoRows(rowA, rowB, weights, pairs, outA, outB);
+                }
+                else
+                {
+                    HorizontalRow(rowA, weights, outA);
+                    HorizontalRow(rowB, weights, outB);
+                }
                 outA[..(3 * outputs)].CopyTo(destination[(stride * y)..]);
                 outB[..(3 * outputs)].CopyTo(destination[(stride * second)..]);
             }

@@ -131,6 +131,28 @@ public sealed class ClipImageProcessorTests
         });
     }
 
+    /// <summary>Padding is never made when the resize can take it where it would lie; the result must not show that.</summary>
+    [Fact]
+    public void Padding_on_the_way_equals_a_padded_picture()
+    {
+        var random = new Random(17);
+        for (int round = 0; round < 200; round++)
+        {
+            var image = PilResizeTests.Noise(random, random.Next(1, 60), random.Next(1, 60));
+            int edge = random.Next(1, 40);
+            var config = ImageProcessorConfig.Clip(edge) with { CropSize = random.Next(1, 40), Resample = (ResizeFilter)random.Next(6), Mean = [0.9, 0.3, 0.05] };
+            if (round % 4 == 0) config = config with { ShortestEdge = null, FixedSize = new ImageSize(edge, random.Next(1, 40)) };
+            var order = (PassOrder)random.Next(2);
+            var place = AnyResolutionGrid.ExpandToSquare(image.Size);
+            var padded = new RgbImage(place.Canvas.Width, place.Canvas.Height);
+            for (int i = 0; i < padded.Pixels.Length; i++) padded.Pixels[i] = (byte)(config.Mean[i % 3] * 255);
+            for (int y = 0; y < image.Height; y++) image.Row(y).CopyTo(padded.Row(place.Y + y)[(3 * place.X)..]);
+            var expected = new ClipImageProcessor(config, AspectPolicy.Square, order: order).Tiles(padded).Single();
+            var got = new ClipImageProcessor(config, AspectPolicy.Pad, order: order).Tiles(image).Single();
+            ImageGoldens.AssertBytes(expected.Pixels, got.Pixels, $"round {round}, {image.Size}, {config}");
+        }
+    }
+
     [Fact]
     public void A_wrong_buffer_or_policy_is_refused()
     {
@@ -145,7 +167,7 @@ public sealed class ClipImageProcessorTests
             ["The any-resolution policy needs image_grid_pinpoints, and there are none.", "The any-resolution policy needs size.shortest_edge."],
             none.Problems);
         var thin = Assert.Throws<ImageShapeException>(
-            () => new ClipImageProcessor(ImageProcessorConfig.Clip(20), AspectPolicy.Pad).Tiles(new RgbImage(1, 60_000)));
+            () => new ClipImageProcessor(ImageProcessorConfig.Clip(20) with { DoResize = false }, AspectPolicy.Pad).Tiles(new RgbImage(1, 60_000)));
         Assert.Contains("an intermediate picture of 60000x60000, which is too large", thin.Message, StringComparison.Ordinal);
     }
 
