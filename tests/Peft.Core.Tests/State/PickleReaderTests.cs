@@ -153,6 +153,8 @@ public sealed class PickleReaderTests : IDisposable
         TensorAssert.Equal(arange(6f), reader.Load("p").In(scope), "p");
         string odd = Write("}X\u0001\0\0\0f" + v3("float8_e4m3fn", "K\u0019\u0085") + "s.");
         Assert.Throws<PickleFormatException>(() => PickleReader.Open(odd));
+        string partly = Write("}X\u0001\0\0\0f" + v3("uint64", "K\u0002\u0085").Replace("K\u0018tQ", "K\u0017tQ") + "s.", storage: 23);
+        Assert.Equal($"{partly}: storage '0' has 23 bytes, which are no whole elements of U64. {Again}", Assert.Throws<PickleFormatException>(() => PickleReader.Open(partly)).Message);
         string notDtype = Write(v3("float8_e4m3fn", "K\u0018\u0085").Replace("ctorch\nfloat8_e4m3fn\n", "N") + ".");
         Assert.Throws<PickleRefusedException>(() => PickleReader.Open(notDtype));
     }
@@ -245,12 +247,12 @@ public sealed class PickleReaderTests : IDisposable
             + $"{offset}{shape}{strides}\u0089ccollections\nOrderedDict\n)RtR";
 
     /// <summary>A file with a pickle given in Latin-1 and one storage, the floats 0 to 5.</summary>
-    private string Write(string pickle, CompressionLevel level = CompressionLevel.NoCompression)
+    private string Write(string pickle, CompressionLevel level = CompressionLevel.NoCompression, int storage = 24)
     {
         string path = _folder.File($"{Guid.NewGuid():N}.bin");
         using var zip = ZipFile.Open(path, ZipArchiveMode.Create);
         Add(zip, "a/data.pkl", [0x80, 2, .. Encoding.Latin1.GetBytes(pickle)], level);
-        Add(zip, "a/data/0", Enumerable.Range(0, 6).SelectMany(i => BitConverter.GetBytes((float)i)).ToArray(), level);
+        Add(zip, "a/data/0", Enumerable.Range(0, 6).SelectMany(i => BitConverter.GetBytes((float)i)).Take(storage).ToArray(), level);
         return path;
     }
 

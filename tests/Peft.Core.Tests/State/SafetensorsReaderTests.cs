@@ -191,6 +191,18 @@ public sealed class SafetensorsReaderTests : IDisposable
     }
 
     [Fact]
+    public void A_file_cut_off_since_is_named()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "needs the command truncate");
+        string path = Write(Encoding.UTF8.GetBytes("""{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"""), 3);
+        using var reader = SafetensorsReader.Open(path);
+        // Another process may do so; .NET's own locks would keep this one from it.
+        using (var cut = System.Diagnostics.Process.Start("truncate", ["-s", "-2", path])) cut.WaitForExit();
+        Assert.Equal($"{path}: tensor 'a': the file was cut off after it was opened. {CutOff}", Assert.Throws<SafetensorsFormatException>(() => reader.Load("a")).Message);
+        Assert.Throws<TensorFileChangedException>(() => reader.Map("a"));
+    }
+
+    [Fact]
     public void Cancelled_loading_stops()
     {
         string path = Write(Encoding.UTF8.GetBytes("""{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"""), 3);
