@@ -49,7 +49,7 @@ public sealed class ZipDirectoryTests : IDisposable
         AssertRefused("record 'x/data.pkl' cannot have 99999999 bytes, compressed to 6", bytes => Put(bytes, Central(bytes, 0) + Length, 99_999_999), deflated: true);
         AssertRefused("record 'x/data.pkl' cannot be decompressed", bytes => bytes[Central(bytes, 0) + Length] += 5, deflated: true);
         AssertRefused("the bytes of record 'x/data.pkl' do not match their checksum", bytes => bytes[Central(bytes, 0) + Length]--, deflated: true);
-        string path = _folder.File("x.bin");
+        string path = _folder.File("sizes.bin");
         using (var zip = ZipFile.Open(path, ZipArchiveMode.Create))
         {
             using (var stream = zip.CreateEntry("x/data.pkl").Open()) stream.Write([0x80, 2, (byte)'}', (byte)'.']);
