@@ -42,10 +42,10 @@ internal sealed class FrozenMatMul : autograd.SingleTensorFunction<FrozenMatMul>
     {
         var layer = (FrozenLinear)ctx.get_data("layer");
         bool bias = (bool)ctx.get_data("bias");
-        var gradients = new List<Tensor> { layer.ApplyTransposed(grad_output) };
-        if (bias)
-            gradients.Add(grad_output.reshape(-1, layer.OutFeatures).sum(dim: 0L).to(layer.BiasTensor!.dtype));
-        gradients.Add(null!);
-        return gradients;
+        using var scope = NewDisposeScope();
+        var gradInput = layer.ApplyTransposed(grad_output);
+        if (!bias) return BackwardTensors.Return(grad_output, gradInput, null);
+        var gradBias = grad_output.reshape(-1, layer.OutFeatures).sum(dim: 0L).to(layer.BiasTensor!.dtype);
+        return BackwardTensors.Return(grad_output, gradInput, gradBias, null);
     }
 }

@@ -19,5 +19,5 @@ internal sealed class AdapterContext
     public AdapterPrecision Precision { get; set; }
 
     /// <summary>Where dropout masks come from.</summary>
-    public IDropoutSource Dropout { get; set; } = new TorchDropout();
+    public IDropoutSource Dropout { get; set; } = new SeededDropout();
 }

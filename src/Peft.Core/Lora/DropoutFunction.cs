@@ -31,5 +31,5 @@ internal sealed class DropoutFunction : autograd.SingleTensorFunction<DropoutFun
 
     /// <inheritdoc/>
     public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
-        => [((IDropoutMask)ctx.get_data("mask")).Apply(grad_output), null!];
+        => BackwardTensors.Return(grad_output, ((IDropoutMask)ctx.get_data("mask")).Apply(grad_output), null);
 }

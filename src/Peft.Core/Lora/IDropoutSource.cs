@@ -21,29 +21,57 @@ public interface IDropoutMask
     /// <param name="input">A tensor of the shape that the mask was drawn for; not changed.</param>
     /// <returns>A fresh tensor of the input's shape and dtype; the caller disposes it.</returns>
     Tensor Apply(Tensor input);
+
+    /// <summary>Adds the masked tensor to another one: <c>target += x * mask / (1 - p)</c>.</summary>
+    /// <param name="input">A tensor of the shape that the mask was drawn for; not changed.</param>
+    /// <param name="target">A tensor of the same shape and dtype without autograd; changed in place.</param>
+    void AddTo(Tensor input, Tensor target)
+    {
+        ArgumentNullException.ThrowIfNull(target);
+        using var masked = Apply(input);
+        target.add_(masked);
+    }
 }
 
 /// <summary>
-/// Masks from libtorch's generator: a seed is drawn from the global generator (so <c>manual_seed</c> repeats a run) and the mask is made again
-/// from it in the backward, so that nothing is kept in between.
+/// Masks that are a function of a seed, which is drawn from libtorch's global generator (so <c>manual_seed</c> repeats a run): nothing is kept
+/// between forward and backward. On the CPU one pass makes and applies the mask (<see cref="DropoutKernel"/>).
 /// </summary>
-public sealed class TorchDropout : IDropoutSource
+public sealed class SeededDropout : IDropoutSource
 {
     /// <inheritdoc/>
     public IDropoutMask Draw(string module, Tensor input, double probability)
     {
         using var seed = randint(long.MaxValue, [1], ScalarType.Int64);
-        return new Mask(seed.ToInt64(), probability);
+        return new Mask((ulong)seed.ToInt64(), probability);
     }
 
-    private sealed record Mask(long Seed, double Probability) : IDropoutMask
+    private sealed record Mask(ulong Seed, double Probability) : IDropoutMask
     {
         public Tensor Apply(Tensor input)
         {
             using var scope = NewDisposeScope();
-            using var generator = new Generator((ulong)Seed, input.device);
-            var kept = rand(input.shape, ScalarType.Float32, input.device, generator: generator).ge(Probability);
-            return (input * kept).mul_(1 / (1 - Probability)).MoveToOuterDisposeScope();
+            var x = input.contiguous();
+            if (!CpuTensor.IsKernelReady(x)) return (x * Kept(x)).mul_(1 / (1 - Probability)).MoveToOuterDisposeScope();
+            var result = empty_like(x);
+            DropoutKernel.Apply(x, result, Seed, Probability);
+            return result.MoveToOuterDisposeScope();
+        }
+
+        public void AddTo(Tensor input, Tensor target)
+        {
+            using var scope = NewDisposeScope();
+            var x = input.contiguous();
+            if (CpuTensor.IsKernelReady(x) && CpuTensor.IsKernelReady(target) && x.dtype == target.dtype)
+                DropoutKernel.Add(x, target, Seed, Probability);
+            else
+                target.add_(Apply(input));
+        }
+
+        private Tensor Kept(Tensor input)
+        {
+            using var generator = new Generator(Seed, input.device);
+            return rand(input.shape, ScalarType.Float32, input.device, generator: generator).ge(Probability);
         }
     }
 }

@@ -75,17 +75,14 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
             else
             {
                 var own = narrow.matmul(a).view(input.shape);
-                if (call.Mask is not null) own = call.Mask.Apply(own);
-                gradInput.add_(own);
+                if (call.Mask is null) gradInput.add_(own);
+                else call.Mask.AddTo(own, gradInput);
             }
         }
-        var gradients = new List<Tensor> { Out(gradInput), Out(gradA), Out(gradB) };
-        if (bias) gradients.Add(Out(gradient.sum(dim: 0L).to(layer.BiasTensor!.dtype)));
-        gradients.Add(null!);
-        return gradients;
+        return bias
+            ? BackwardTensors.Return(grad_output, gradInput, gradA, gradB, gradient.sum(dim: 0L).to(layer.BiasTensor!.dtype), null)
+            : BackwardTensors.Return(grad_output, gradInput, gradA, gradB, null);
     }
-
-    private static Tensor Out(Tensor? gradient) => gradient is null ? null! : gradient.MoveToOuterDisposeScope();
 
     private static (Tensor Output, Tensor Hidden) Forward(CallState call, Tensor input)
     {

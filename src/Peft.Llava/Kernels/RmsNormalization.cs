@@ -150,7 +150,7 @@ public static class RmsNormalization
                 case (_, ScalarType.BFloat16): Backward<Float32Element, BFloat16Element, Float32Element>(input, weight, scale, grad, gradInput); break;
                 default: Backward<Float32Element, Float32Element, Float32Element>(input, weight, scale, grad, gradInput); break;
             }
-            return [gradInput.MoveToOuterDisposeScope(), null!, null!];
+            return BackwardTensors.Return(grad_output, gradInput, null, null);
         }
     }
 }

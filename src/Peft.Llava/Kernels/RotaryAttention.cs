@@ -197,7 +197,7 @@ public static class RotaryAttention
             var s = ctx.get_saved_variables();
             var gradients = Backward(new Saved(s[0], s[1], s[2], s[3], s[4]), grad_output.contiguous(), s[5], s[6],
                 (SequenceLayout)ctx.get_data("layout"));
-            return [.. gradients.Select(g => g.MoveToOuterDisposeScope()), null!, null!, null!];
+            return BackwardTensors.Return(grad_output, gradients[0], gradients[1], gradients[2], null, null, null);
         }
     }
 }

@@ -129,7 +129,7 @@ public static class SupervisedCrossEntropy
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
         {
             using var gradient = ctx.get_saved_variables()[0];
-            return [gradient * grad_output.to(gradient.dtype), null!, null!];
+            return BackwardTensors.Return(grad_output, gradient * grad_output.to(gradient.dtype), null, null);
         }
     }
 }

@@ -114,7 +114,7 @@ public static class SwiGlu
             var gradUp = empty_like(up);
             if (gate.dtype == ScalarType.BFloat16) Backward<BFloat16Element>(gate, up, grad, gradGate, gradUp);
             else Backward<Float32Element>(gate, up, grad, gradGate, gradUp);
-            return [gradGate, gradUp];
+            return BackwardTensors.Return(grad_output, gradGate, gradUp);
         }
     }
 }

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -61,8 +62,6 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
             y.backward([grad_output]);
         }
         set_rng_state(now);
-        var gradient = needsInput ? x.grad!.MoveToOuterDisposeScope() : null!;
-        grad_output.Dispose();
-        return [gradient, null!, null!, null!, null!, null!, null!];
+        return BackwardTensors.Return(grad_output, needsInput ? x.grad : null, null, null, null, null, null, null);
     }
 }

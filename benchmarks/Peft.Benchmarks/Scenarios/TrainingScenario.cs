@@ -1,0 +1,94 @@
+using Peft.Core;
+using Peft.Llava;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Benchmarks;
+
+/// <summary>What one training scenario trains.</summary>
+/// <param name="Name">Its name in the tables.</param>
+/// <param name="Base">The base's dtype.</param>
+/// <param name="Float32Adapter">Whether adapter weights are float32 on a bf16 base.</param>
+/// <param name="Checkpointing">Whether decoder layers are run again in the backward.</param>
+internal sealed record TrainingSetup(string Name, ScalarType Base, bool Float32Adapter, bool Checkpointing)
+{
+    /// <summary>The scenarios.</summary>
+    public static IReadOnlyList<TrainingSetup> All { get; } =
+    [
+        new("lora_fp32", ScalarType.Float32, true, false),
+        new("lora_bf16", ScalarType.BFloat16, true, false),
+        new("lora_bf16_ckpt", ScalarType.BFloat16, true, true),
+        new("lora_bf16_pure", ScalarType.BFloat16, false, false),
+    ];
+}
+
+/// <summary>LoRA training steps: forward, backward, clipping, optimizer, zero_grad.</summary>
+internal static class TrainingScenario
+{
+    private const int Rank = 128;
+    private static readonly TargetModules Targets = TargetModules.Regex(@"model\.(language_model\.)?layers\..*_proj");
+
+    /// <summary>Runs a scenario in this process.</summary>
+    public static BenchmarkResult Run(TrainingSetup setup, string sizeName, int batch, int steps, string folder, bool profile)
+    {
+        var size = BenchmarkSize.Of(sizeName);
+        bool reset = ProcessMemory.ResetPeak();
+        using var model = LlavaModel.Load(folder, new LlavaLoadOptions { Dtype = setup.Base });
+        manual_seed(1);
+        using var peft = model.GetPeftModel(
+            new LoraConfig { Rank = Rank, Alpha = 256, Dropout = 0.05, TargetModules = Targets },
+            options: new AdapterOptions { UpcastToFloat32 = setup.Float32Adapter });
+        peft.Precision = AdapterPrecision.BaseDtype;
+        model.SetTrainable(ModelPart.Projector, true);
+        model.GradientCheckpointing = setup.Checkpointing;
+        model.train();
+        double resident = ProcessMemory.ResidentMegabytes;
+        double before = GemmPeak.Measure(setup.Base);
+        var parameters = peft.TrainableParameters().Select(p => new NamedParameter(p.Name, p.Parameter)).ToList();
+        using var optimizer = new AdamW(ParameterGroups.Build(parameters, _ => false, 2e-4, null, 0));
+        var builder = new LlavaBatchBuilder(model.Config);
+        var generator = new BatchGenerator(size);
+        reset &= ProcessMemory.ResetPeak();
+
+        var seconds = new List<double>();
+        double flops = 0;
+        long tokens = 0;
+        var losses = new List<double>();
+        for (int step = 0; step <= steps; step++)
+        {
+            using var data = generator.Batch(builder, step, batch);
+            double start = Clock.Now();
+            losses.Add(Step(model, parameters, optimizer, data));
+            double took = Clock.Now() - start;
+            if (step == 0) continue;        // warm-up
+            seconds.Add(took);
+            tokens += data.Layout.TokenCount;
+            flops += Flops.Training(size, Rank, data.Layout.Lengths, batch);
+        }
+        double peak = ProcessMemory.PeakMegabytes, anonymous = ProcessMemory.AnonymousMegabytes;
+        double after = GemmPeak.Measure(setup.Base);
+        double total = seconds.Sum();
+        var row = new ResultRow(setup.Name, Median(seconds), seconds.Min(), tokens / total, "tokens/s",
+            100 * flops / total / 1e9 / Math.Max(before, after), peak,
+            $"after load {resident:F0} MB; anonymous {anonymous:F0} MB; peak reset {reset}; losses {string.Join(" ", losses.Select(l => l.ToString("F4")))}");
+        return new BenchmarkResult("Peft.Llava", setup.Name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, after, [row]);
+    }
+
+    private static double Step(LlavaModel model, List<NamedParameter> parameters, AdamW optimizer, LlavaBatch data)
+    {
+        using var scope = NewDisposeScope();
+        var (sum, count) = model.LossSum(data);
+        var loss = sum / count;
+        loss.backward();
+        var norm = GradientNorm.Measure(parameters, 1.0);
+        optimizer.Step(norm.Factor);
+        optimizer.ZeroGrad();
+        return loss.ToDouble();
+    }
+
+    internal static double Median(IEnumerable<double> values)
+    {
+        var sorted = values.Order().ToList();
+        return sorted.Count % 2 == 1 ? sorted[sorted.Count / 2] : (sorted[sorted.Count / 2 - 1] + sorted[sorted.Count / 2]) / 2;
+    }
+}
