@@ -49,6 +49,12 @@ public sealed record LlavaModelArguments
     /// <summary><c>--mm_use_im_patch_token</c>.</summary>
     public bool UseImagePatchToken { get; init; } = true;
 
+    /// <summary>
+    /// Keeps the tower in float16 where the rest is float32, as LLaVA's script leaves it without <c>--bf16</c>. No flag sets it: a float32 tower is
+    /// more exact, and faster on the CPU.
+    /// </summary>
+    public bool HalfPrecisionTower { get; init; }
+
     /// <summary><c>--bits</c>: 16, 8 or 4.</summary>
     public int Bits { get; init; } = 16;
 

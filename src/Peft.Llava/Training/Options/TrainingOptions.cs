@@ -20,6 +20,9 @@ public sealed record TrainingOptions
     /// <summary>Where the results go. Required.</summary>
     public string OutputDirectory { get; init; } = "";
 
+    /// <summary>What the saved files call the base (<c>_name_or_path</c>); null for the adapter's own entry, or the base's folder.</summary>
+    public string? BaseModelName { get; init; }
+
     /// <summary>Which parts of the model learn.</summary>
     public TrainableParts Trainable { get; init; } = TrainableParts.Lora();
 

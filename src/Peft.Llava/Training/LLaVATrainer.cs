@@ -1,0 +1,194 @@
+using System.Diagnostics;
+using Peft.Core;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>
+/// Trains a LLaVA as LLaVA's own script does: its parameter groups, schedules, order of samples and files, with steps weighted by supervised
+/// tokens unless <see cref="TrainingOptions.Weighting"/> asks for LLaVA's own rule. Model, adapters and data stay the caller's.
+/// </summary>
+/// <remarks>Not for use by several threads at once. Writes nothing to a console: see <see cref="ITrainingObserver"/>.</remarks>
+public sealed partial class LLaVATrainer : IDisposable
+{
+    private readonly TrainedModel _trained;
+    private readonly ITrainingData _data;
+    private readonly IReadOnlyList<ITrainingObserver> _observers;
+    private readonly TrainingOptimizer _optimizer;
+    private readonly StepPlan _plan;
+    private readonly LearningRateSchedule _schedule;
+    private readonly TrainingHistory _history = new();
+
+    /// <summary>Creates a trainer of adapters (and of the projector, by <see cref="TrainingOptions.Trainable"/>).</summary>
+    /// <param name="peft">The adapters of a <see cref="LlavaModel"/>.</param>
+    /// <param name="data">The samples.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="observers">Who watches.</param>
+    /// <exception cref="TrainingOptionsException">The options have problems, or the adapters are not on a <see cref="LlavaModel"/>.</exception>
+    /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
+    public LLaVATrainer(PeftModel peft, ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
+        : this(ModelOf(peft), peft, data, options, observers)
+    {
+    }
+
+    /// <summary>Creates a trainer of a model without adapters: stage 1 (the projector alone) or full fine-tuning.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="data">The samples.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="observers">Who watches.</param>
+    /// <exception cref="TrainingOptionsException">The options have problems, or ask for adapters.</exception>
+    /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
+    public LLaVATrainer(LlavaModel model, ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
+        : this(model, null, data, options, observers)
+    {
+    }
+
+    private LLaVATrainer(
+        LlavaModel model, PeftModel? peft, ITrainingData data, TrainingOptions options, IReadOnlyList<ITrainingObserver> observers)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(data);
+        ArgumentNullException.ThrowIfNull(options);
+        options.ThrowIfInvalid();
+        if (peft is null && (options.Trainable.Adapter || options.Trainable.FreezeAdapterAfterCreation))
+            throw new TrainingOptionsException(["adapters are to be trained, but the model has none; call model.GetPeftModel(...) and give its result "
+                + "to the trainer, or set Trainable to TrainableParts.Full() or ProjectorOnly()"]);
+        if (peft is not null && (options.Trainable.LanguageModel || options.Trainable.Head))
+            throw new TrainingOptionsException(["the language model itself is to be trained, but it carries adapters; unload them, or set Trainable to TrainableParts.Lora()"]);
+        if (options.Trainable.Projector && model.Projector is null)
+            throw new TrainingOptionsException(["the projector is to be trained, but the model has none; load a LLaVA, or set Trainable to TrainableParts.Lora(projector: false)"]);
+        Options = options;
+        _data = data;
+        _observers = observers;
+        _plan = new StepPlan(options, data.Count, data.ModalityLengths);
+        WarmupSteps = LearningRateSchedule.WarmupFromRatio(options.WarmupSteps, options.WarmupRatio, _plan.TotalSteps);
+        _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
+        _trained = new TrainedModel(model, peft, options.Trainable);
+        _optimizer = OptimizerFactory.Create(options, _trained.Groups(options));
+    }
+
+    /// <summary>The options.</summary>
+    public TrainingOptions Options { get; }
+
+    /// <summary>Steps of the whole training.</summary>
+    public int TotalSteps => _plan.TotalSteps;
+
+    /// <summary>Steps of warm-up.</summary>
+    public int WarmupSteps { get; }
+
+    /// <summary>Steps done.</summary>
+    public int StepsDone { get; private set; }
+
+    /// <summary>The parameter groups, in LLaVA's order.</summary>
+    public IReadOnlyList<ParameterGroup> Groups => _optimizer.Groups;
+
+    /// <summary>The optimizer, for its state.</summary>
+    public TrainingOptimizer Optimizer => _optimizer;
+
+    /// <summary>Trains to the end, or until an observer stops it. Once per trainer.</summary>
+    /// <param name="cancellation">
+    /// Ends the training between two micro-batches. The model then has the weights of <see cref="StepsDone"/> steps, and
+    /// <see cref="SaveModel"/> saves them.
+    /// </param>
+    /// <returns>What was done.</returns>
+    /// <exception cref="TrainingCanceledException">The token was cancelled.</exception>
+    /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite; no weight has moved in that step.</exception>
+    /// <exception cref="NoSupervisedTokensException">A step has nothing to learn (not in the LLaVA-exact mode).</exception>
+    /// <exception cref="FileWriteException">A checkpoint could not be written; earlier files are as they were.</exception>
+    public TrainingSummary Train(CancellationToken cancellation = default)
+    {
+        if (StepsDone > 0) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
+        OutputFolder.Probe(Options.OutputDirectory);
+        Tf32.Apply(Options);
+        using var mode = _trained.Training(Options);
+        using var random = TorchSeed.Use(Options.Seed);
+        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm);
+        var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups);
+        foreach (var observer in _observers) observer.OnStart(start);
+        var whole = Stopwatch.StartNew();
+        bool stopped = false;
+        try
+        {
+            using var batches = new BatchSource(_data, _plan.Steps(), Options.DataWorkers, cancellation);
+            while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report);
+        }
+        catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
+        {
+            throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
+        }
+        var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps);
+        foreach (var observer in _observers) observer.OnEnd(summary);
+        return summary;
+    }
+
+    private StepReport? Next(BatchSource batches, TrainStep step, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        if (batches.Next() is not { } work) return null;
+        using (work)
+        {
+            double wait = clock.Elapsed.TotalSeconds;
+            SetRates(StepsDone);
+            double[] rates = [.. Groups.Select(g => g.Rate)];
+            var result = step.Run(work.Plan.Number, work.Batches, () => OnGradients(work.Plan.Number), cancellation);
+            StepsDone++;
+            SetRates(StepsDone);
+            var report = new StepReport
+            {
+                Step = work.Plan.Number,
+                TotalSteps = _plan.TotalSteps,
+                Epoch = work.Plan.Epoch,
+                Loss = result.Loss,
+                MicroLosses = result.MicroLosses,
+                SampleIds = [.. work.Batches.Select(b => b.SampleIds)],
+                GradNorm = result.Norm.Norm,
+                Clipped = Options.MaxGradNorm > 0 && result.Norm.Norm > Options.MaxGradNorm,
+                Rates = rates,
+                NextRates = [.. Groups.Select(g => g.Rate)],
+                Tokens = result.Tokens,
+                SupervisedTokens = result.SupervisedTokens,
+                Seconds = clock.Elapsed.TotalSeconds,
+                DataWaitSeconds = wait,
+            };
+            _history.Add(report, Options.LoggingSteps);
+            if (IsCheckpoint(work.Plan)) SaveCheckpoint();
+            return report;
+        }
+    }
+
+    private bool Observe(StepReport report)
+    {
+        bool stop = false;
+        foreach (var observer in _observers) stop |= observer.OnStep(report) == TrainingVerdict.Stop;
+        return stop;
+    }
+
+    private void OnGradients(int step)
+    {
+        foreach (var observer in _observers) observer.OnGradients(step, Groups);
+    }
+
+    private void SetRates(int stepsDone)
+    {
+        double factor = _schedule.Factor(stepsDone);
+        foreach (var group in Groups) group.Rate = group.BaseRate * factor;
+    }
+
+    private bool IsCheckpoint(PlannedStep step) => Options.SaveStrategy switch
+    {
+        SaveStrategy.Steps => step.Number % Options.SaveSteps == 0,
+        SaveStrategy.Epoch => step.EndsEpoch,
+        _ => false,
+    };
+
+    private static LlavaModel ModelOf(PeftModel peft)
+    {
+        ArgumentNullException.ThrowIfNull(peft);
+        return peft.BaseModel as LlavaModel ?? throw new TrainingOptionsException(
+            [$"the adapters are on a {peft.BaseModel.GetType().Name}, and this trainer trains a LlavaModel; call GetPeftModel on a LlavaModel"]);
+    }
+
+    /// <summary>Releases the optimizer's state. The model stays the caller's.</summary>
+    public void Dispose() => _optimizer.Dispose();
+}

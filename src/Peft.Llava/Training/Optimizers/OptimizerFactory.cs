@@ -1,0 +1,13 @@
+namespace Peft.Llava;
+
+/// <summary>Makes the optimizer that the options name.</summary>
+internal static class OptimizerFactory
+{
+    public static TrainingOptimizer Create(TrainingOptions o, IReadOnlyList<ParameterGroup> groups) => o.Optimizer switch
+    {
+        OptimizerKind.AdamW => new AdamW(groups, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon),
+        OptimizerKind.AdamWTransformers => new AdamW(groups, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon, AdamWForm.Transformers),
+        OptimizerKind.Adafactor => new Adafactor(groups, new AdafactorSettings { ScaleParameter = false, RelativeStep = false }),
+        _ => new Sgd(groups),
+    };
+}

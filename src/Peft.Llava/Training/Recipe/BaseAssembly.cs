@@ -1,0 +1,147 @@
+using Peft.Core;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>
+/// Puts the model together that LLaVA's script trains: a language model or LLaVA, a vision tower from its own folder, a projector from the base,
+/// from stage 1 or freshly drawn, and rows for the image tokens (<c>initialize_vision_modules</c>, <c>initialize_vision_tokenizer</c>).
+/// </summary>
+internal sealed class BaseAssembly : IDisposable
+{
+    private const string ProjectorPrefix = "model.mm_projector.";
+
+    private readonly LlavaArguments _arguments;
+    private readonly List<ITensorReader> _readers = [];
+    private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = new(StringComparer.Ordinal);
+    private readonly int _addedTokens;
+
+    private BaseAssembly(LlavaArguments arguments)
+    {
+        _arguments = arguments;
+        _addedTokens = (arguments.Model.UseImagePatchToken ? 1 : 0) + (arguments.Model.UseImageStartEnd ? 2 : 0);
+    }
+
+    public static LlavaModel Build(LlavaArguments arguments)
+    {
+        using var assembly = new BaseAssembly(arguments);
+        return assembly.Build();
+    }
+
+    public void Dispose() => _readers.ForEach(r => r.Dispose());
+
+    private ScalarType Dtype => _arguments.Training.Precision == TrainingPrecision.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+
+    private LlavaModel Build()
+    {
+        var own = LlavaConfig.Load(_arguments.Model.ModelPath);
+        if (own.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext || _arguments.Model.VisionTower is not { } tower)
+        {
+            return LlavaModel.Load(_arguments.Model.ModelPath, new LlavaLoadOptions
+            {
+                Dtype = Dtype,
+                Config = own.Layout == CheckpointLayout.Original ? own.With("tokenizer_model_max_length", _arguments.Training.MaxLength) : null,
+            });
+        }
+        var vision = LlavaConfigJson.LoadVision(tower);
+        var config = Describe(own, vision, tower).WithVision(vision);
+        Place(Open(_arguments.Model.ModelPath), key => key);
+        Place(Open(tower), key => key.StartsWith("vision_model.", StringComparison.Ordinal) ? ModelManifest.TowerPrefix + key : null);
+        if (_arguments.Model.ProjectorWeights is { } projector)
+            Place(Keep(PickleReader.Open(projector)), key => key.Split("mm_projector.") is [_, var rest] ? ProjectorPrefix + rest : null);
+        using var random = new Generator((ulong)_arguments.Training.Seed);
+        var state = new Dictionary<string, Tensor>(StringComparer.Ordinal);
+        try
+        {
+            var manifest = ModelManifest.Of(config);
+            foreach (var spec in manifest)
+                if (TensorOf(spec, manifest, random) is { } tensor) state[spec.Name] = tensor;
+            return LlavaModel.FromState(config, state);
+        }
+        catch
+        {
+            foreach (var tensor in state.Values) tensor.Dispose();
+            throw;
+        }
+    }
+
+    private LlavaConfig Describe(LlavaConfig own, VisionConfig vision, string tower)
+    {
+        var a = _arguments;
+        var document = own.ToJson();
+        document["model_type"] = "llava_llama";
+        document["mm_vision_tower"] = tower;
+        document["use_mm_proj"] = true;
+        document["mm_projector_type"] = a.Model.ProjectorType;
+        document["mm_hidden_size"] = vision.HiddenSize;
+        document["mm_vision_select_layer"] = a.Model.VisionSelectLayer;
+        document["mm_vision_select_feature"] = a.Model.VisionSelectFeature;
+        document["mm_patch_merge_type"] = a.Model.PatchMergeType;
+        document["mm_use_im_start_end"] = a.Model.UseImageStartEnd;
+        document["mm_use_im_patch_token"] = a.Model.UseImagePatchToken;
+        document["image_aspect_ratio"] = a.Data.ImageAspectRatio;
+        document["tokenizer_padding_side"] = "right";
+        document["tokenizer_model_max_length"] = a.Training.MaxLength;
+        if (_addedTokens > 0) document["vocab_size"] = own.Language.VocabularySize + _addedTokens;
+        return LlavaConfig.Parse(document, own.Source);
+    }
+
+    private ITensorReader Open(string folder) => Keep(CheckpointFiles.Open(folder));
+
+    private ITensorReader Keep(ITensorReader reader)
+    {
+        _readers.Add(reader);
+        return reader;
+    }
+
+    private void Place(ITensorReader reader, Func<string, string?> rename)
+    {
+        foreach (string key in reader.Entries.Keys)
+            if (rename(key) is { } name) _places[name] = (reader, key);
+    }
+
+    /// <summary>A tensor of the model, or null where the files have none: the model then names it as missing.</summary>
+    private Tensor? TensorOf(TensorSpec spec, IReadOnlyList<TensorSpec> all, Generator random)
+    {
+        using var noGrad = no_grad();
+        bool projector = spec.Name.StartsWith(ProjectorPrefix, StringComparison.Ordinal);
+        if (!_places.TryGetValue(spec.Name, out var place)) return projector ? DrawProjector(spec, all, random) : null;
+        // LLaVA makes a projector that the base lacks in float32, and keeps it so, whatever the rest has.
+        bool fromStage1 = projector && !BaseHas(spec.Name);
+        var dtype = fromStage1 ? ScalarType.Float32 : DtypeOf(spec.Name);
+        var tensor = place.Reader.Map(place.Key);
+        if (tensor.dtype != dtype)
+        {
+            using var stored = tensor;
+            tensor = stored.to(dtype).DetachFromDisposeScope();
+        }
+        if (_addedTokens == 0 || spec.Name is not ("model.embed_tokens.weight" or "lm_head.weight")) return tensor;
+        using (tensor) return Grow(tensor, spec.Shape[0], random);
+    }
+
+    private ScalarType DtypeOf(string name)
+        => _arguments.Model.HalfPrecisionTower && Dtype == ScalarType.Float32 && name.StartsWith(ModelManifest.TowerPrefix, StringComparison.Ordinal)
+            ? ScalarType.Float16
+            : Dtype;
+
+    private bool BaseHas(string name) => _readers[0].Entries.ContainsKey(name);
+
+    // torch.nn.Linear's own start: weight and bias uniform within 1 / sqrt(inputs).
+    private static Tensor DrawProjector(TensorSpec spec, IReadOnlyList<TensorSpec> all, Generator random)
+    {
+        string weight = spec.Name[..(spec.Name.LastIndexOf('.') + 1)] + "weight";
+        double bound = 1 / Math.Sqrt(all.First(s => s.Name == weight).Shape[1]);
+        return rand([.. spec.Shape], ScalarType.Float32, generator: random).mul_(2 * bound).sub_(bound).DetachFromDisposeScope();
+    }
+
+    // <im_patch> is drawn as transformers draws a new row; <im_start> and <im_end> are the mean of all rows before them.
+    private Tensor Grow(Tensor table, long rows, Generator random)
+    {
+        using var scope = NewDisposeScope();
+        var patch = _arguments.Model.UseImagePatchToken
+            ? randn([1, table.shape[1]], ScalarType.Float32, generator: random).mul_(0.02).to(table.dtype)
+            : null;
+        return EmbeddingResize.WithMeanRows(table, rows, patch).DetachFromDisposeScope();
+    }
+}

@@ -1,0 +1,81 @@
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary>The steps of LLaVA's <c>train.py</c> before the training itself, from its own arguments.</summary>
+public static class LlavaRecipe
+{
+    /// <summary>
+    /// Loads the base, adds tower, projector and image tokens as the arguments say, and puts LoRA on it if they ask for it. Seeds torch's
+    /// generator for the adapter's start, and puts it back.
+    /// </summary>
+    /// <param name="arguments">The arguments; paths are relative to the working folder.</param>
+    /// <returns>Model and adapters; the caller disposes it.</returns>
+    /// <exception cref="TrainingOptionsException">The arguments cannot be honoured.</exception>
+    /// <exception cref="InvalidConfigurationException">A configuration holds values that cannot be used.</exception>
+    /// <exception cref="CheckpointMismatchException">Tensors of the base, the tower or the projector are missing or of another shape.</exception>
+    public static PreparedModel PrepareModel(LlavaArguments arguments)
+    {
+        ArgumentNullException.ThrowIfNull(arguments);
+        if (arguments.Model.Bits != 16)
+            throw new TrainingOptionsException([$"--bits {arguments.Model.Bits} can't be honoured by this recipe; load the base by LlavaModel.Load with a "
+                + "quantised storage, prepare it, and give it to the trainer"]);
+        using var seed = TorchSeed.Use(arguments.Training.Seed);
+        var model = BaseAssembly.Build(arguments);
+        if (!arguments.Lora.Enabled) return new PreparedModel(model, null);
+        try
+        {
+            // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32.
+            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, model), options: new AdapterOptions { UpcastToFloat32 = false }));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// The parts that LLaVA's LoRA never means. Its script puts LoRA on before the tower is loaded, so a suffix such as <c>q_proj</c> can't mean
+    /// the tower's; ours is there from the start. LLaVA's PEFT stops at a file that has this field, so it is left out of the saved settings.
+    /// </summary>
+    internal static TargetModules OutsideTheLanguageModel { get; } = TargetModules.Regex(".*(vision_tower|mm_projector|multi_modal_projector).*");
+
+    private static LoraConfig ConfigOf(LlavaArguments arguments, LlavaModel model) => new()
+    {
+        Rank = arguments.Lora.Rank,
+        Alpha = arguments.Lora.Alpha,
+        Dropout = arguments.Lora.Dropout,
+        Bias = arguments.Lora.Bias switch
+        {
+            "all" => LoraBias.All,
+            "lora_only" => LoraBias.LoraOnly,
+            _ => LoraBias.None,
+        },
+        TargetModules = (string[])[.. model.Model.Layers.SelectMany(l => l.named_modules()).Where(m => m.module is FrozenLinear)
+            .Select(m => m.name[(m.name.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal)],
+        ExcludeModules = OutsideTheLanguageModel,
+        TaskType = "CAUSAL_LM",
+        BaseModel = arguments.Model.ModelPath,
+    };
+}
+
+/// <summary>A model ready to be trained, with or without adapters.</summary>
+/// <param name="Model">The model.</param>
+/// <param name="Peft">Its adapters, or null.</param>
+public sealed record PreparedModel(LlavaModel Model, PeftModel? Peft) : IDisposable
+{
+    /// <summary>A trainer of it.</summary>
+    /// <param name="data">The samples.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="observers">Who watches.</param>
+    public LLaVATrainer TrainerFor(ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
+        => Peft is null ? new LLaVATrainer(Model, data, options, observers) : new LLaVATrainer(Peft, data, options, observers);
+
+    /// <summary>Releases adapters and model.</summary>
+    public void Dispose()
+    {
+        Peft?.Dispose();
+        Model.Dispose();
+    }
+}

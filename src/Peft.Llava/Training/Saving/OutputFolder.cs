@@ -1,0 +1,45 @@
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary>The folder of the results.</summary>
+internal static class OutputFolder
+{
+    private static readonly string[] Copied =
+        ["generation_config.json", "tokenizer.model", "tokenizer.json", "added_tokens.json", "preprocessor_config.json"];
+
+    /// <summary>Makes a folder.</summary>
+    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    public static void Create(string path)
+    {
+        try
+        {
+            Directory.CreateDirectory(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new FileWriteException(path, e);
+        }
+    }
+
+    /// <summary>Writes and removes a small file, so that a folder that can't be written to is known before the first step and not after the last.</summary>
+    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    public static void Probe(string path)
+    {
+        Create(path);
+        string probe = Path.Combine(path, $".probe-{Guid.NewGuid():N}");
+        AtomicFile.WriteText(probe, "Peft.Llava can write here.\n");
+        File.Delete(probe);
+    }
+
+    /// <summary>Copies a base's tokenizer and generation files, where it has them, with the pad token that LLaVA trains with.</summary>
+    public static void CopyCompanions(string from, string to, int maxLength)
+    {
+        foreach (string name in Copied)
+        {
+            string source = Path.Combine(from, name);
+            if (File.Exists(source)) AtomicFile.Write(Path.Combine(to, name), temporary => File.Copy(source, temporary));
+        }
+        TokenizerFiles.Copy(from, to, maxLength);
+    }
+}

@@ -1,0 +1,56 @@
+using System.Text.Json.Nodes;
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary><c>trainer_state.json</c> in the form of transformers' Trainer, which plotting tools read.</summary>
+internal static class TrainerStateFile
+{
+    public static string Write(TrainingHistory history, TrainingOptions options, StepPlan plan)
+    {
+        var log = new JsonArray();
+        foreach (var entry in history.Entries)
+        {
+            log.Add(new JsonObject
+            {
+                ["epoch"] = PythonJson.Float(Math.Round(entry.Epoch, 2)),
+                ["learning_rate"] = PythonJson.Float(entry.Rate),
+                ["loss"] = PythonJson.Float(Math.Round(entry.Loss, 4)),
+                ["step"] = entry.Step,
+            });
+        }
+        if (history.Summary is { } summary)
+        {
+            double seconds = Math.Max(summary.Seconds, 1e-9);
+            log.Add(new JsonObject
+            {
+                ["epoch"] = PythonJson.Float(Math.Round(summary.Epoch, 2)),
+                ["step"] = summary.Steps,
+                ["train_loss"] = PythonJson.Float(summary.MeanLoss),
+                ["train_runtime"] = PythonJson.Float(Math.Round(seconds, 4)),
+                ["train_samples_per_second"] = PythonJson.Float(Math.Round((double)summary.Steps * options.BatchSize * options.AccumulationSteps / seconds, 3)),
+                ["train_steps_per_second"] = PythonJson.Float(Math.Round(summary.Steps / seconds, 3)),
+            });
+        }
+        return PythonJson.Write(new JsonObject
+        {
+            ["best_metric"] = null,
+            ["best_model_checkpoint"] = null,
+            ["epoch"] = PythonJson.Float(history.Epoch),
+            ["eval_steps"] = 500,
+            ["global_step"] = history.Steps,
+            ["is_hyper_param_search"] = false,
+            ["is_local_process_zero"] = true,
+            ["is_world_process_zero"] = true,
+            ["log_history"] = log,
+            ["logging_steps"] = PythonJson.Float(options.LoggingSteps),
+            ["max_steps"] = plan.TotalSteps,
+            ["num_input_tokens_seen"] = 0,
+            ["num_train_epochs"] = plan.EpochCount,
+            ["save_steps"] = options.SaveSteps,
+            ["train_batch_size"] = options.BatchSize,
+            ["trial_name"] = null,
+            ["trial_params"] = null,
+        }) + "\n";
+    }
+}

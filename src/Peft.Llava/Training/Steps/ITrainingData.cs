@@ -1,0 +1,18 @@
+namespace Peft.Llava;
+
+/// <summary>Samples that a <see cref="LLaVATrainer"/> learns from, as final batches. Implementations may be called from several threads.</summary>
+public interface ITrainingData
+{
+    /// <summary>Number of samples.</summary>
+    int Count { get; }
+
+    /// <summary>
+    /// A length per sample for the orders by length: any measure (LLaVA counts words), negative for a sample without an image, never 0.
+    /// </summary>
+    IReadOnlyList<int> ModalityLengths { get; }
+
+    /// <summary>Makes the batch of some samples.</summary>
+    /// <param name="indices">Sample numbers.</param>
+    /// <returns>A fresh batch on the CPU, with labels; the caller disposes it.</returns>
+    LlavaBatch Batch(IReadOnlyList<int> indices);
+}

@@ -1,0 +1,91 @@
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>What the passes over the micro-batches of one step gave.</summary>
+/// <param name="Loss">The step's loss, by the weighting.</param>
+/// <param name="MicroLosses">Each micro-batch's mean over its own tokens.</param>
+/// <param name="Norm">The norm over all gradients, and the clipping factor.</param>
+/// <param name="Tokens">Tokens of all samples.</param>
+/// <param name="SupervisedTokens">Tokens with a label.</param>
+public sealed record StepResult(double Loss, IReadOnlyList<double> MicroLosses, GradientNorm Norm, long Tokens, long SupervisedTokens);
+
+/// <summary>
+/// One optimizer step: passes over its micro-batches, gradient norm, update. Either it is done whole, or it throws and no weight has moved.
+/// </summary>
+/// <param name="model">The model, in training mode.</param>
+/// <param name="optimizer">The optimizer over the trained parameters.</param>
+/// <param name="weighting">How micro-batches weigh.</param>
+/// <param name="accumulationSteps">Micro-batches of a full step; the LLaVA-exact mode divides by it even where there are fewer.</param>
+/// <param name="maxNorm">The bound of the gradient norm; 0 for none.</param>
+public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm)
+{
+    private bool Exact => weighting == StepWeighting.LlavaExact;
+
+    /// <summary>Does a step with the rates that the optimizer's groups have.</summary>
+    /// <param name="step">The step, from 1, for messages.</param>
+    /// <param name="microBatches">The step's batches; they stay the caller's.</param>
+    /// <param name="onGradients">Called when the gradients are whole and not yet clipped.</param>
+    /// <param name="cancellation">Ends the step between two micro-batches; no weight has moved then.</param>
+    /// <exception cref="NoSupervisedTokensException">No token has a label (not in the LLaVA-exact mode).</exception>
+    /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite.</exception>
+    public StepResult Run(
+        int step, IReadOnlyList<LlavaBatch> microBatches, Action? onGradients = null, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(microBatches);
+        using var scope = NewDisposeScope();
+        try
+        {
+            long supervised = microBatches.Sum(b => b.SupervisedTokens);
+            if (supervised == 0 && !Exact) throw new NoSupervisedTokensException(step, [.. microBatches.SelectMany(b => b.SampleIds)]);
+            var losses = new List<double>(microBatches.Count);
+            foreach (var batch in microBatches)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                losses.Add(Backward(step, batch, supervised));
+            }
+            if (Exact) FillMissingGradients();
+            var norm = GradientNorm.Measure(optimizer.Groups.SelectMany(g => g.Parameters), maxNorm);
+            if (!double.IsFinite(norm.Norm))
+                throw new NonFiniteLossException(step, "the gradient", norm.Norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
+            onGradients?.Invoke();
+            optimizer.Step(norm.Factor);
+            double loss = Exact
+                ? losses.Average()
+                : losses.Zip(microBatches, (l, b) => b.SupervisedTokens == 0 ? 0 : l * b.SupervisedTokens).Sum() / supervised;
+            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised);
+        }
+        finally
+        {
+            optimizer.ZeroGrad();
+        }
+    }
+
+    private double Backward(int step, LlavaBatch batch, long supervisedInStep)
+    {
+        // The mean over no token is NaN and its gradient zero: LLaVA's step goes on with that.
+        if (batch.SupervisedTokens == 0) return double.NaN;
+        using var scope = NewDisposeScope();
+        var (sum, count) = model.LossSum(batch);
+        using var share = sum / (Exact ? (double)count * accumulationSteps : supervisedInStep);
+        double loss = sum.item<float>() / count;
+        if (!double.IsFinite(loss)) throw new NonFiniteLossException(step, "the loss", loss, batch.SampleIds);
+        // A batch that nothing trained takes part in (the projector alone is trained, and there is no image) has no graph.
+        if (share.requires_grad) share.backward();
+        return loss;
+    }
+
+    /// <summary>
+    /// LLaVA sends a zero image through tower and projector where a batch has none, so that no gradient is ever absent: momentum and decay go
+    /// on moving every parameter. The gradient of that detour is zero, so zero is written without it.
+    /// </summary>
+    private void FillMissingGradients()
+    {
+        using var noGrad = no_grad();
+        foreach (var parameter in optimizer.Groups.SelectMany(g => g.Parameters))
+        {
+            using var gradient = parameter.Parameter.grad;
+            if (gradient is null) parameter.Parameter.grad = zeros_like(parameter.Parameter).DetachFromDisposeScope();
+        }
+    }
+}

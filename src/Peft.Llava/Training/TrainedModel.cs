@@ -1,0 +1,77 @@
+using Peft.Core;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+/// <summary>A model as a training sees it: with or without adapters, its parameters by the names they are saved under, and what of it learns.</summary>
+internal sealed class TrainedModel
+{
+    private readonly HashSet<IntPtr> _norms = [];
+
+    public TrainedModel(LlavaModel model, PeftModel? peft, TrainableParts parts)
+    {
+        Model = model;
+        Peft = peft;
+        Parts = parts;
+        foreach (var module in model.modules().Prepend(model))
+            if (module is RmsNorm or LayerNormalization or LayerNorm)
+                foreach (var parameter in module.parameters()) _norms.Add(parameter.Handle);
+        Apply(parts);
+    }
+
+    public LlavaModel Model { get; }
+
+    public PeftModel? Peft { get; }
+
+    public TrainableParts Parts { get; }
+
+    /// <summary>All parameters by the names of the Python peer's <c>named_parameters()</c>.</summary>
+    public IEnumerable<NamedParameter> Parameters
+        => Peft is null
+            ? Model.named_parameters().Select(p => new NamedParameter(p.name, p.parameter))
+            : Peft.NamedParameters().Select(p => new NamedParameter(p.Name, p.Parameter));
+
+    public IEnumerable<NamedParameter> Trained => Parameters.Where(p => p.Parameter.requires_grad);
+
+    public IReadOnlyList<ParameterGroup> Groups(TrainingOptions options)
+        => ParameterGroups.Build(Trained, p => _norms.Contains(p.Parameter.Handle), options.LearningRate, options.ProjectorLearningRate, options.WeightDecay);
+
+    /// <summary>Puts the model into the state in which it is trained; disposing the scope puts back what was found.</summary>
+    public IDisposable Training(TrainingOptions options)
+    {
+        bool training = Model.training, checkpointing = Model.GradientCheckpointing;
+        var precision = Peft?.Precision;
+        Model.train();
+        Model.VisionTower?.eval();
+        Model.GradientCheckpointing = options.GradientCheckpointing;
+        if (Peft is not null && options.Precision == TrainingPrecision.BFloat16) Peft.Precision = AdapterPrecision.BaseDtype;
+        return new Restore(() =>
+        {
+            Model.train(training);
+            Model.GradientCheckpointing = checkpointing;
+            if (Peft is not null) Peft.Precision = precision!.Value;
+        });
+    }
+
+    private void Apply(TrainableParts parts)
+    {
+        if (Peft is null)
+        {
+            Model.SetTrainable(ModelPart.Decoder | ModelPart.Embedding, parts.LanguageModel);
+            Model.SetTrainable(ModelPart.Head, parts.Head);
+        }
+        else if (!parts.Adapter)
+        {
+            foreach (var (_, parameter) in Peft.TrainableParameters().ToList()) parameter.requires_grad_(false);
+        }
+        Model.SetTrainable(ModelPart.VisionTower, false);
+        Model.SetTrainable(ModelPart.Projector | ModelPart.ImageNewline, parts.Projector);
+    }
+
+    private sealed class Restore(Action restore) : IDisposable
+    {
+        public void Dispose() => restore();
+    }
+}
