@@ -32,6 +32,13 @@ public sealed partial class LLaVATrainer : IDisposable
     {
     }
 
+    /// <summary>Creates a trainer of adapters on a data set, encoded for the adapters' model.</summary>
+    /// <inheritdoc cref="LLaVATrainer(PeftModel, ITrainingData, TrainingOptions, IReadOnlyList{ITrainingObserver})"/>
+    public LLaVATrainer(PeftModel peft, LlavaDataset data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
+        : this(peft, DataFor(ModelOf(peft), data, options), options, observers)
+    {
+    }
+
     /// <summary>Creates a trainer of a model without adapters: stage 1 (the projector alone) or full fine-tuning.</summary>
     /// <param name="model">The model.</param>
     /// <param name="data">The samples.</param>
@@ -181,6 +188,12 @@ public sealed partial class LLaVATrainer : IDisposable
         SaveStrategy.Epoch => step.EndsEpoch,
         _ => false,
     };
+
+    private static LlavaTrainingData DataFor(LlavaModel model, LlavaDataset data, TrainingOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new LlavaTrainingData(data, model.Config, options.MaxLength);
+    }
 
     private static LlavaModel ModelOf(PeftModel peft)
     {

@@ -35,6 +35,43 @@ public static class LlavaRecipe
         }
     }
 
+    /// <summary>Reads the data that the arguments name, with the base's tokenizer and the tower's image settings.</summary>
+    /// <param name="arguments">The arguments; paths are relative to the working folder.</param>
+    /// <param name="model">The model that will learn from it.</param>
+    /// <returns>The data. In the LLaVA-exact mode labels and samples are LLaVA's own, slips included.</returns>
+    /// <exception cref="TrainingOptionsException">The template cannot be honoured.</exception>
+    /// <exception cref="DataFileException">The file cannot be read, or records are malformed.</exception>
+    public static LlavaTrainingData PrepareData(LlavaArguments arguments, LlavaModel model)
+    {
+        ArgumentNullException.ThrowIfNull(arguments);
+        ArgumentNullException.ThrowIfNull(model);
+        var processor = ProcessorOf(arguments);
+        var options = arguments.Training.Weighting == StepWeighting.LlavaExact
+            // The zero picture of a text-only sample gives a gradient of zero, which the step writes without it.
+            ? DataOptions.LlavaExact with { ZeroImageForTextOnly = false }
+            : new DataOptions();
+        options = options with { UseImageStartEnd = arguments.Model.UseImageStartEnd };
+        var dataset = LlavaDataset.FromJson(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options);
+        return new LlavaTrainingData(dataset, model.Config, arguments.Training.MaxLength);
+    }
+
+    private static LlavaProcessor ProcessorOf(LlavaArguments arguments)
+    {
+        string version = arguments.Model.Version;
+        if (version == "v0")
+            throw new TrainingOptionsException(["--version v0, the default, is the format of the first LLaVA, which adds a [PAD] row to the vocabulary; "
+                + "give the template of your base, such as --version v1 or --version plain"]);
+        var template = version == "v0.5" ? Templates.Default : Templates.ByName(version);
+        var tokenizer = LlamaTokenizer.FromFolder(arguments.Model.ModelPath, new TokenizerOptions { ModelMaxLength = arguments.Training.MaxLength });
+        if (tokenizer.UnknownId is int unknown) tokenizer = tokenizer.WithPadToken(tokenizer.TokenOf(unknown));
+        if (arguments.Model.UseImagePatchToken) tokenizer = tokenizer.WithAddedTokens(["<im_patch>"]);
+        if (arguments.Model.UseImageStartEnd) tokenizer = tokenizer.WithAddedTokens(["<im_start>", "<im_end>"]);
+        var images = arguments.Model.VisionTower is { } tower
+            ? new ClipImageProcessor(ImageProcessorConfig.Load(Path.Combine(tower, "preprocessor_config.json")), AspectPolicies.Parse(arguments.Data.ImageAspectRatio))
+            : LlavaProcessor.FromFolder(arguments.Model.ModelPath).Images;
+        return new LlavaProcessor(tokenizer, images, template);
+    }
+
     /// <summary>
     /// The parts that LLaVA's LoRA never means. Its script puts LoRA on before the tower is loaded, so a suffix such as <c>q_proj</c> can't mean
     /// the tower's; ours is there from the start. LLaVA's PEFT stops at a file that has this field, so it is left out of the saved settings.

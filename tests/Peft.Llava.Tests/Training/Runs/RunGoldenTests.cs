@@ -34,6 +34,26 @@ public sealed class RunGoldenTests
         }
     }
 
+    /// <summary>The same from nothing but the argument list: tokenizer, labels, pictures and all.</summary>
+    public static IEnumerable<TheoryDataRow<string>> FromArguments => Goldens.Rows("training",
+        c => c.Json.TryGetProperty("argv", out _), c => Later.Contains(c.Name) ? "checkpoints with the whole state of a run come later" : null);
+
+    [Theory, MemberData(nameof(FromArguments)), Trait(Goldens.Trait, "training")]
+    public void The_whole_chain_from_the_argument_list_equals_llavas(string folder)
+    {
+        string output = Directory.CreateTempSubdirectory("peft-run-").FullName;
+        try
+        {
+            var run = new GoldenRun(folder, output);
+            using var prepared = run.Prepare();
+            RunAndCompare(run, prepared, LlavaRecipe.PrepareData(run.Arguments, prepared.Model));
+        }
+        finally
+        {
+            Directory.Delete(output, recursive: true);
+        }
+    }
+
     internal static void RunAndCompare(GoldenRun run, PreparedModel prepared, ITrainingData data)
     {
         var recorder = new RunRecorder(run, prepared);
