@@ -40,18 +40,29 @@ public sealed class SampleEncoder
     {
         ArgumentNullException.ThrowIfNull(sample);
         var text = EncodeText(sample);
+        var images = EncodeImages(sample).ToList();
+        if (images.Count == 0 && Options.ZeroImageForTextOnly) images.Add(ZeroImage());
+        return new EncodedSample(sample, text, images);
+    }
+
+    /// <summary>Decodes and processes a sample's images alone.</summary>
+    /// <param name="sample">The sample.</param>
+    /// <returns>The images in their order; the caller disposes their pixels.</returns>
+    /// <exception cref="SampleException">One of them cannot be used.</exception>
+    public IReadOnlyList<ImageTiles> EncodeImages(LlavaSample sample)
+    {
+        ArgumentNullException.ThrowIfNull(sample);
         var images = new List<ImageTiles>(sample.Images.Count);
         try
         {
             foreach (string file in sample.Images) images.Add(Process(sample, file));
-            if (images.Count == 0 && Options.ZeroImageForTextOnly) images.Add(ZeroImage());
+            return images;
         }
         catch
         {
             foreach (var image in images) image.Pixels.Dispose();
             throw;
         }
-        return new EncodedSample(sample, text, images);
     }
 
     /// <summary>Encodes a sample's conversation alone.</summary>

@@ -20,17 +20,19 @@ public sealed class TinyLlava : IDisposable
         HiddenSize = 24, IntermediateSize = 40, LayerCount = 2, HeadCount = 3, ImageSize = 28, PatchSize = 7,
     };
 
-    private TinyLlava(LlavaModel model, LlamaTokenizer tokenizer, ClipImageProcessor images)
-        => (Model, Tokenizer, ImageProcessor) = (model, tokenizer, images);
+    private TinyLlava(LlavaModel model, LlavaProcessor processor) => (Model, Processor) = (model, processor);
 
     /// <summary>The model, frozen and in evaluation mode, as <see cref="LlavaModel.Load"/> gives one.</summary>
     public LlavaModel Model { get; }
 
-    /// <summary>A tokenizer of bytes, printable ASCII and a few words; it behaves as LLaVA 1.5's does.</summary>
-    public LlamaTokenizer Tokenizer { get; }
+    /// <summary>
+    /// A tokenizer of bytes, printable ASCII and a few words that behaves as LLaVA 1.5's, LLaVA's default template, and an image side that pads
+    /// pictures to a square and brings them to 28x28. It reads picture files, and makes those of <see cref="Samples"/> itself.
+    /// </summary>
+    public LlavaProcessor Processor { get; }
 
-    /// <summary>Pads pictures to a square and brings them to 28x28.</summary>
-    public ClipImageProcessor ImageProcessor { get; }
+    /// <summary>The processor's tokenizer.</summary>
+    public LlamaTokenizer Tokenizer => Processor.Tokenizer;
 
     /// <summary>Makes one.</summary>
     /// <param name="seed">Seed of the weights.</param>
@@ -41,8 +43,18 @@ public sealed class TinyLlava : IDisposable
         var tokenizer = TinyTokenizer.Create(MaxLength);
         var model = LlavaModel.CreateRandom(Configuration(tokenizer.Count), seed, dtype);
         var images = new ClipImageProcessor(ImageProcessorConfig.Clip(Vision.ImageSize), AspectPolicy.Pad);
-        return new TinyLlava(model, tokenizer, images);
+        return new TinyLlava(model, new LlavaProcessor(tokenizer, images, readImage: TinyPictures.Read));
     }
+
+    /// <summary>Samples that can be learned: the colour of a plain picture. Their pictures exist in memory alone.</summary>
+    /// <param name="count">How many; the colours take turns.</param>
+    /// <returns>Samples with one picture, one question and its answer each.</returns>
+    public static IReadOnlyList<LlavaSample> Samples(int count) => [.. Enumerable.Range(0, count).Select(TinyPictures.Sample)];
+
+    /// <summary><see cref="Samples"/> with this processor, ready for training or evaluation.</summary>
+    /// <param name="count">How many.</param>
+    /// <returns>The data set.</returns>
+    public LlavaDataset Dataset(int count) => new(Samples(count), new SampleEncoder(Processor));
 
     /// <inheritdoc/>
     public void Dispose() => Model.Dispose();

@@ -39,4 +39,22 @@ public sealed class TinyLlavaTests
         Assert.True(watch.Elapsed < TimeSpan.FromSeconds(1), $"took {watch.Elapsed}");
         LeakGuard.AssertFlat(3, () => TinyLlava.Create(2).Dispose());
     }
+
+    [Fact]
+    public void Its_samples_become_batches_with_pictures_and_supervised_answers()
+    {
+        using var tiny = TinyLlava.Create();
+        var data = tiny.Dataset(6);
+        var collator = new LlavaCollator(tiny.Tokenizer, builder: new LlavaBatchBuilder(tiny.Model.Config));
+        var encoded = Enumerable.Range(0, data.Count).Select(data.Encode).ToList();
+        using var batch = collator.Collate(encoded);
+        encoded.ForEach(e => e.Dispose());
+        Assert.Equal([6, 3, 28, 28], batch.Pixels!.shape);
+        Assert.Equal(6 * 2, batch.SupervisedTokens);   // the colour and the end
+        Assert.Equal(["red", "green", "blue", "yellow", "red", "green"], data.Samples.Select(s => s.Turns[1].Value));
+        using var scope = NewDisposeScope();
+        var (sum, count) = tiny.Model.LossSum(batch);
+        Assert.Equal(12, count);
+        Assert.True(sum.ToDouble() is > 10 and < 200, $"loss {sum.ToDouble()}");
+    }
 }
