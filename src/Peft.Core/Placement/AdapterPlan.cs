@@ -78,7 +78,7 @@ public sealed record AdapterPlan
             var kind = KindOf(original);
             if (kind is not null) fitting.Add(path);
             if (matcher.ModuleToSave(path) is not null) toSave.Add(path);
-            bool byModule = matcher.Matches(path, kind == TargetKind.Linear && path != names.OutputHead);
+            bool byModule = IsReached(config, path, names) && matcher.Matches(path, kind == TargetKind.Linear && path != names.OutputHead);
             bool byParameter = !byModule && IsTargetParameter(config, path, kind);
             if (!byModule && !byParameter) continue;
             if (kind is null) throw new UnsupportedTargetException(path, Refusal(original));
@@ -97,6 +97,9 @@ public sealed record AdapterPlan
             .Concat(ModulesToSave.Select(m => $"{m}: trained in full"))
             .Concat(Unmatched.Select(u => $"{u} matches nothing"))
             .Append(string.Create(CultureInfo.InvariantCulture, $"{Targets.Count} layers, {Parameters} parameters")));
+
+    private static bool IsReached(LoraConfig config, string path, ModelNames names)
+        => config.TargetModules is not { Pattern: null } list || list.Contains(path) || names.IsReachedByName(path);
 
     internal static TargetKind? KindOf(nn.Module module) => module switch
     {

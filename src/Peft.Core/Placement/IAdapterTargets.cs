@@ -14,4 +14,11 @@ public interface IAdapterTargets
 
     /// <summary>Whether head and embedding share one weight.</summary>
     bool TiesEmbeddings { get; }
+
+    /// <summary>
+    /// Whether the last part of a name (<c>q_proj</c>) among the target modules can mean a module; full paths, patterns and "all-linear" mean it in any case.
+    /// </summary>
+    /// <param name="path">The module's outer path.</param>
+    /// <returns>True unless the model says otherwise.</returns>
+    bool IsReachedByName(string path) => true;
 }

@@ -18,6 +18,9 @@ internal sealed class ModelNames(nn.Module model)
     /// <summary>The outer path of the input embedding, or null.</summary>
     public string? InputEmbedding => (model as IAdapterTargets)?.InputEmbedding;
 
+    /// <summary>Whether a bare name among the target modules can mean this outer path.</summary>
+    public bool IsReachedByName(string path) => (model as IAdapterTargets)?.IsReachedByName(path) ?? true;
+
     /// <summary>The outer path of a path in memory.</summary>
     public string Outer(string path) => _names?.ToExternal(path) ?? path;
 

@@ -1,0 +1,37 @@
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary>Loads what a LoRA run of LLaVA (or of <c>LLaVATrainer</c>) left in its folder, by what the folder holds and never by its name.</summary>
+public static class TrainedFolder
+{
+    /// <summary>
+    /// Puts a run's results on its base: <c>non_lora_trainables.bin</c>, where there is one, into the model's own parameters, and the adapter beside
+    /// them, frozen and active.
+    /// </summary>
+    /// <param name="model">The base; it stays the caller's, but its projector has the run's values afterwards.</param>
+    /// <param name="folder">The run's folder.</param>
+    /// <param name="adapterName">The name the adapter gets.</param>
+    /// <returns>The handle of the adapters; disposing it takes them off again, the projector's values stay.</returns>
+    /// <exception cref="AdapterFolderException">The folder holds no adapter.</exception>
+    /// <exception cref="AdapterTensorsException">The adapter does not fit the model.</exception>
+    /// <exception cref="CheckpointMismatchException">The other values do not fit the model; it is as it was, without adapters.</exception>
+    public static PeftModel Load(LlavaModel model, string folder, string adapterName = PeftModelExtensions.DefaultAdapter)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(folder);
+        var peft = PeftModel.Load(model, folder, adapterName);
+        try
+        {
+            if (!File.Exists(Path.Combine(folder, NonLoraTrainables.FileName))) return peft;
+            using var others = NonLoraTrainables.Load(folder);
+            others.ApplyTo(model);
+            return peft;
+        }
+        catch
+        {
+            peft.Dispose();
+            throw;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <content>What adapters have to know: names of the outside world, and which part they are meant for.</content>
+public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
+{
+    private const string LayersPath = "model.layers";
+    private const string HeadPath = "lm_head";
+    private const string EmbeddingPath = "model.embed_tokens";
+    private const string TowerPath = "model.vision_tower";
+    private const string ProjectorPath = "model.mm_projector";
+
+    /// <summary>
+    /// The names that adapters of a model in a llava-hf layout have: those of the module tree of one of transformers' versions. The original layout
+    /// and plain language models have one way of naming only.
+    /// </summary>
+    public HuggingFaceKeyStyle AdapterNames { get; set; } = HuggingFaceKeyStyle.ModuleTree5;
+
+    private bool HasForeignNames => Config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext;
+
+    /// <inheritdoc/>
+    public IReadOnlyDictionary<string, IReadOnlyList<string>> AdapterGroups => new Dictionary<string, IReadOnlyList<string>>
+    {
+        ["language"] = [ToExternal(LayersPath + ".0")[..^2], ToExternal(HeadPath)],
+        ["vision"] = [TowerOutside],
+        ["projector"] = [ToExternal(ProjectorPath)],
+    };
+
+    /// <inheritdoc/>
+    public string? InputEmbedding => ToExternal(EmbeddingPath);
+
+    /// <inheritdoc/>
+    public string? OutputHead => ToExternal(HeadPath);
+
+    /// <inheritdoc/>
+    public bool TiesEmbeddings => Config.Language.TieWordEmbeddings;
+
+    private string TowerOutside => HasForeignNames ? ToExternal("model.vision_tower.vision_tower.vision_model.").TrimEnd('.') : TowerPath;
+
+    /// <inheritdoc/>
+    public string ToExternal(string path) => HasForeignNames ? HuggingFaceKeys.ToExternal(path, AdapterNames) : path;
+
+    /// <inheritdoc/>
+    public string ToInternal(string path) => HasForeignNames ? HuggingFaceKeys.ToInternal(path, AdapterNames) ?? path : path;
+
+    /// <summary>
+    /// LLaVA's script puts LoRA on before the vision tower is loaded, so <c>q_proj</c> never means the tower's there; transformers' LLaVA has its tower
+    /// from the start, and PEFT means it too.
+    /// </summary>
+    /// <param name="path">The outer path.</param>
+    /// <returns>False for the tower in the original layout.</returns>
+    public bool IsReachedByName(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        return HasForeignNames || !path.StartsWith(TowerPath + ".", StringComparison.Ordinal);
+    }
+}
