@@ -1,3 +1,4 @@
+using System.Text;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -11,11 +12,31 @@ namespace Peft.Core;
 /// </param>
 public readonly record struct NamedTensor(string Name, Tensor Value, string? DtypeName = null)
 {
+    private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
+
     /// <summary>The tensors of a dictionary, in its order.</summary>
     /// <param name="tensors">Tensors by name.</param>
     public static IReadOnlyList<NamedTensor> From(IEnumerable<KeyValuePair<string, Tensor>> tensors)
     {
         ArgumentNullException.ThrowIfNull(tensors);
         return [.. tensors.Select(pair => new NamedTensor(pair.Key, pair.Value))];
+    }
+
+    /// <summary>Refuses names given twice, and what .NET takes for text and no other program does.</summary>
+    internal static void CheckNames(string path, IEnumerable<string> names)
+    {
+        var seen = new HashSet<string>();
+        foreach (string name in names)
+        {
+            if (!seen.Add(name)) throw new TensorWriteException(path, name, "is given twice", "Give every name once.");
+            try
+            {
+                _ = StrictUtf8.GetByteCount(name);
+            }
+            catch (EncoderFallbackException)
+            {
+                throw new TensorWriteException(path, name, "has a name with half of a surrogate pair, which is no text", "Rename it.");
+            }
+        }
     }
 }

@@ -56,10 +56,8 @@ public static class SafetensorsWriter
     private static List<Item> Plan(string path, IEnumerable<NamedTensor> tensors)
     {
         var items = new List<Item>();
-        var seen = new HashSet<string>();
         foreach (var (name, value, given) in tensors)
         {
-            if (!seen.Add(name)) throw new TensorWriteException(path, name, "is given twice", "Give every name once.");
             if (name == "__metadata__")
                 throw new TensorWriteException(path, name, "has the name that the format keeps for its metadata", "Rename it.");
             string dtype = given ?? TensorDtypes.NameOf(value.dtype)
@@ -67,6 +65,7 @@ public static class SafetensorsWriter
                     + string.Join(", ", TensorDtypes.Names) + ".");
             items.Add(new Item(name, value, dtype, ShapeInFile(path, name, value, dtype)));
         }
+        NamedTensor.CheckNames(path, items.Select(item => item.Name));
         items.Sort((x, y) => TensorDtypes.Rank(y.Dtype) - TensorDtypes.Rank(x.Dtype) is var order and not 0
             ? order
             : CompareUtf8(x.Name, y.Name));

@@ -41,9 +41,11 @@ public static partial class ShardedWriter
         ArgumentException.ThrowIfNullOrEmpty(folder);
         ArgumentNullException.ThrowIfNull(tensors);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxShardBytes);
+        var named = NamedTensor.From(tensors);
+        NamedTensor.CheckNames(folder, named.Select(item => item.Name));
         MakeFolder(folder);
         var (stem, ending) = format == TensorFileFormat.Safetensors ? ("model", ".safetensors") : ("pytorch_model", ".bin");
-        var shards = Split(tensors, maxShardBytes);
+        var shards = Split(named, maxShardBytes);
         var names = shards.Count == 1 ? [stem + ending] : shards.Select((_, i) => $"{stem}-{i + 1:D5}-of-{shards.Count:D5}{ending}").ToList();
         var pending = new List<AtomicFile>();
         try
@@ -78,12 +80,12 @@ public static partial class ShardedWriter
         }
     }
 
-    private static List<List<NamedTensor>> Split(IEnumerable<KeyValuePair<string, Tensor>> tensors, long maxShardBytes)
+    private static List<List<NamedTensor>> Split(IReadOnlyList<NamedTensor> tensors, long maxShardBytes)
     {
         var shards = new List<List<NamedTensor>>();
         var current = new List<NamedTensor>();
         long currentBytes = 0;
-        foreach (var item in NamedTensor.From(tensors))
+        foreach (var item in tensors)
         {
             long bytes = Bytes(item);
             if (bytes > maxShardBytes)

@@ -8,6 +8,7 @@ namespace Peft.Core;
 internal sealed class TensorFile : IDisposable
 {
     private readonly Dictionary<ScalarType, Tensor> _mappings = [];
+    private readonly Lock _mapping = new();
     private readonly DateTime _written;
 
     public TensorFile(string path)
@@ -58,13 +59,17 @@ internal sealed class TensorFile : IDisposable
     {
         using var scope = NewDisposeScope();
         long size = dtype.ElementSize();
-        if (!_mappings.TryGetValue(dtype, out var whole))
+        Tensor? whole;
+        lock (_mapping)                                          // loaders may map layers in parallel
         {
             ThrowIfChanged();
-            whole = from_file(Path, shared: false, size: Length / size, dtype: dtype).DetachFromDisposeScope();
-            _mappings[dtype] = whole;
+            if (!_mappings.TryGetValue(dtype, out whole))
+            {
+                whole = from_file(Path, shared: false, size: Length / size, dtype: dtype).DetachFromDisposeScope();
+                _mappings[dtype] = whole;
+                ThrowIfChanged();
+            }
         }
-        ThrowIfChanged();
         var view = strides is null
             ? whole.narrow(0, offset / size, shape.Aggregate(1L, (product, side) => product * side)).view(shape)
             : whole.as_strided(shape, strides, offset / size);

@@ -101,6 +101,12 @@ public sealed class PickleWriterTests : IDisposable
         var root = Assert.IsType<PickleDictionary>(file.Root);
         Assert.False(root.IsOrderedDict);
         Assert.Equal(["0", "0", "1", "2"], root.Values.Select(value => ((PickledTensor)value!).StorageKey));
+        var loaded = (PickleDictionary)PickleFile.ReadObject(path)!;
+        var embed = ((Tensor)loaded["embed"]!).In(scope);
+        embed.zero_();
+        TensorAssert.Equal(embed, ((Tensor)loaded["head"]!).In(scope), "head");
+        TensorAssert.Equal(weight, ((Tensor)loaded["copy"]!).In(scope), "copy");
+        ((Tensor)loaded["part"]!).Dispose();
     }
 
     [Fact]
@@ -157,6 +163,8 @@ public sealed class PickleWriterTests : IDisposable
         File.WriteAllText(path, "earlier");
         var twice = Assert.Throws<TensorWriteException>(() => PickleWriter.Write(path, [new("a", tensor(1f)), new("a", tensor(1f))]));
         Assert.Equal($"{path}: tensor 'a' is given twice. Nothing was written. Give every name once.", twice.Message);
+        var half = Assert.Throws<TensorWriteException>(() => PickleWriter.Write(path, [new("\ud800", tensor(1f))]));
+        Assert.EndsWith("has a name with half of a surrogate pair, which is no text. Nothing was written. Rename it.", half.Message);
         var dtype = Assert.Throws<TensorWriteException>(() => PickleWriter.Write(path, [new("c", zeros([2], dtype: ScalarType.ComplexFloat64))]));
         Assert.Equal($"{path}: tensor 'c' is ComplexFloat64, which cannot be written. Nothing was written. Convert it to another dtype.", dtype.Message);
         var kind = Assert.Throws<TensorWriteException>(() => PickleWriter.WriteObject(path, new PickleDictionary([new("when", DateTime.MinValue)])));

@@ -111,6 +111,8 @@ public sealed class SafetensorsWriterTests : IDisposable
         File.WriteAllText(path, "earlier");
         var one = tensor(1f);
         AssertRefused("a", [new("a", one), new("a", one)], "tensor 'a' is given twice. Nothing was written. Give every name once.");
+        AssertRefused("\ud800", [new("\ud800", one)],
+            "tensor '\ud800' has a name with half of a surrogate pair, which is no text. Nothing was written. Rename it.");
         AssertRefused("__metadata__", [new("__metadata__", one)],
             "tensor '__metadata__' has the name that the format keeps for its metadata. Nothing was written. Rename it.");
         AssertRefused("c", [new("c", zeros([2], dtype: ScalarType.ComplexFloat64))],

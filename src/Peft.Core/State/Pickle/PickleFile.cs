@@ -56,7 +56,8 @@ public sealed class PickleFile : IDisposable
     /// <param name="cancellation">Ends the reading.</param>
     /// <returns>
     /// What the file holds, with <see cref="Tensor"/> (fresh, on the CPU, detached from any dispose scope; the caller disposes them) in the
-    /// place of <see cref="PickledTensor"/>. A tensor that the file refers to twice is the same object twice.
+    /// place of <see cref="PickledTensor"/>. A tensor that the file refers to twice is the same object twice, and tensors over one whole
+    /// storage (tied weights) share memory.
     /// </returns>
     /// <exception cref="PickleFormatException">The file is damaged, not of this form, or nested deeper than 100 levels.</exception>
     /// <exception cref="PickleRefusedException">The file asks for something other than tensors and plain containers.</exception>

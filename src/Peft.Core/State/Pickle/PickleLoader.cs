@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -6,6 +7,7 @@ namespace Peft.Core;
 internal sealed class PickleLoader(PickleFile file, CancellationToken cancellation)
 {
     private const int DepthLimit = 100;
+    private readonly Dictionary<(string Key, string DtypeName), Tensor> _whole = [];
     private readonly Dictionary<object, object> _done = new(ReferenceEqualityComparer.Instance);
 
     public object? Load(object? value, int depth)
@@ -15,7 +17,7 @@ internal sealed class PickleLoader(PickleFile file, CancellationToken cancellati
         if (_done.TryGetValue(value, out object? done)) return done;
         return value switch
         {
-            PickledTensor tensor => _done[value] = tensor.Load(cancellation),
+            PickledTensor tensor => _done[value] = Load(tensor),
             PickleDictionary dictionary => Copy(dictionary, depth),
             List<object?> list => Copy(list, depth),
             PickleTuple tuple => _done[value] = new PickleTuple([.. tuple.Select(item => Load(item, depth + 1))]),
@@ -26,6 +28,16 @@ internal sealed class PickleLoader(PickleFile file, CancellationToken cancellati
     public void DisposeTensors()
     {
         foreach (var tensor in _done.Values.OfType<Tensor>()) tensor.Dispose();
+    }
+
+    // Tied weights are two tensors over one whole storage, and stay tied.
+    private Tensor Load(PickledTensor tensor)
+    {
+        if (!tensor.IsContiguous || tensor.Count != tensor.Storage.Count) return tensor.Load(cancellation);
+        var place = (tensor.StorageKey, tensor.DtypeName);
+        if (_whole.TryGetValue(place, out var known))
+            return known.view(TensorDtypes.ShapeInMemory(tensor.DtypeName, tensor.Shape)).DetachFromDisposeScope();
+        return _whole[place] = tensor.Load(cancellation);
     }
 
     private PickleDictionary Copy(PickleDictionary source, int depth)

@@ -23,13 +23,9 @@ public static class PickleWriter
         string path, IEnumerable<KeyValuePair<string, Tensor>> tensors, bool orderedDict = false, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(tensors);
-        var names = new HashSet<string>();
-        var items = new List<KeyValuePair<object, object?>>();
-        foreach (var (name, tensor) in tensors)
-        {
-            if (!names.Add(name)) throw new TensorWriteException(path, name, "is given twice", "Give every name once.");
-            items.Add(new(name, tensor));
-        }
+        var named = NamedTensor.From(tensors);
+        NamedTensor.CheckNames(path, named.Select(item => item.Name));
+        var items = named.Select(item => new KeyValuePair<object, object?>(item.Name, item.Value));
         WriteObject(path, new PickleDictionary(items, orderedDict), cancellation);
     }
 
