@@ -46,6 +46,7 @@ public sealed partial class PeftModel
         foreach (string adapter in adapters) ConfigOf(adapter);
         if (adapters.Distinct().Count() != adapters.Count) throw new AdapterStateException($"An adapter can be active only once: {string.Join(", ", adapters)}.");
         if (_context.Merged.Count > 0) throw new AdapterStateException($"Adapters {string.Join(", ", _context.Merged)} are merged; call Unmerge before activating others.");
+        CheckTogether(adapters);
         _context.Active = [.. adapters];
         UpdateTrained();
     }
@@ -153,58 +154,40 @@ public sealed partial class PeftModel
     /// <summary>Puts the tensors of a planned adapter into the model; if something fails, the model is as before.</summary>
     private void Attach(string adapter, LoraConfig config, AdapterPlan plan, AdapterOptions options, bool filled)
     {
-        foreach (var target in plan.Targets)
-            if (ModuleTree.Find(BaseModel, _names.Inner(target.Path)) is not LoraLayer)
-                ModuleTree.CheckReplaceable(BaseModel, _names.Inner(target.Path), LayerType(target.Kind));
         var before = Hosts.ToHashSet();
+        var copies = _beforeInit.Keys.ToHashSet();
         try
         {
+            if (config.LayerReplication is { } map) _replication = LayerReplication.Apply(BaseModel, map);
+            CheckPlaces(plan);
             foreach (var target in plan.Targets)
             {
                 var layer = LayerFor(target);
                 if (config.Init.ChangesBase) KeepBase(layer);
                 LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
             }
+            if (config.EnsureWeightTying) TieFactors(adapter);
+            foreach (string path in plan.ModulesToSave) HostAt(path, (p, module) => new ModuleToSave(p, module, _context)).Add(adapter);
+            foreach (var (path, indices) in plan.Tokens) HostAt(path, (p, module) => new TokenRows(p, module, _context)).Add(adapter, indices);
             foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.detach().clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);
         }
         catch
         {
+            foreach (var layer in _beforeInit.Keys.Where(l => !copies.Contains(l)).ToList())
+            {
+                _beforeInit.Remove(layer, out var copy);
+                copy!.Restore();
+                copy.Dispose();
+            }
             foreach (var host in Hosts.ToList())
             {
                 host.Remove(adapter);
                 if (!before.Contains(host)) PutBack(host);
             }
+            if (config.LayerReplication is not null) UndoReplication();
             throw;
         }
-    }
-
-    private static Type LayerType(TargetKind kind) => kind switch
-    {
-        TargetKind.Linear => typeof(LoraLinear),
-        TargetKind.Embedding => typeof(LoraEmbedding),
-        _ => typeof(LoraConv2d),
-    };
-
-    private LoraLayer LayerFor(PlannedTarget target)
-    {
-        string path = _names.Inner(target.Path);
-        var module = ModuleTree.Find(BaseModel, path)!;
-        if (module is LoraLayer existing) return existing;
-        LoraLayer layer = target.Kind switch
-        {
-            TargetKind.Linear => new LoraLinear(target.Path, module, _context),
-            TargetKind.Embedding => new LoraEmbedding(target.Path, module, _context),
-            _ => new LoraConv2d(target.Path, (Conv2d)module, _context),
-        };
-        ModuleTree.Replace(BaseModel, path, layer);
-        return layer;
-    }
-
-    private void PutBack(IAdapterHost host)
-    {
-        ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), host.Original);
-        host.Release();
     }
 
     // The active adapters are trained, unless they were loaded for inference; so are the biases they ask for.

@@ -45,8 +45,8 @@ public sealed partial class PeftModel
         using var files = AdapterFolder.Open(folder);
         CheckNew(adapter, files.Config);
         using var scope = NewDisposeScope();
-        var plan = AdapterPlan.For(BaseModel, files.Config);
-        var tensors = ReadChecked(files.Tensors, ExpectedOf(plan, files.Config));
+        var (plan, expected) = PlanAndExpected(files.Config);
+        var tensors = ReadChecked(files.Tensors, expected);
         Attach(adapter, files.Config, plan, options, filled: true);
         Fill(adapter, tensors);
         _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
@@ -153,10 +153,29 @@ public sealed partial class PeftModel
             : config;
     }
 
+    private (AdapterPlan Plan, List<AdapterKeys.Expected> Expected) PlanAndExpected(LoraConfig config)
+    {
+        config.Validate();
+        var replication = config.LayerReplication is { } map ? LayerReplication.Apply(BaseModel, map) : null;
+        try
+        {
+            var plan = AdapterPlan.ForPresent(BaseModel, config);
+            return (plan, ExpectedOf(plan, config));
+        }
+        finally
+        {
+            replication?.Undo();
+        }
+    }
+
     private List<AdapterKeys.Expected> ExpectedOf(AdapterPlan plan, LoraConfig config)
     {
         var modules = _names.Modules().ToDictionary(m => m.Path, m => (m.Module as IAdapterHost)?.Original ?? m.Module);
         var expected = plan.Targets.SelectMany(t => AdapterKeys.ForTarget(t, config, modules[t.Path])).ToList();
+        foreach (string path in plan.ModulesToSave)
+            expected.AddRange(modules[path].named_parameters().Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{p.name}", p.parameter.shape)));
+        foreach (var (path, indices) in plan.Tokens)
+            expected.Add(new($"{ModelNames.Prefix}{path}.token_adapter.trainable_tokens_delta", [indices.Count, LoraEmbedding.TableOf(modules[path]).shape[1]]));
         if (config.Bias == LoraBias.None) return expected;
         var targets = plan.Targets.Select(t => t.Path).ToHashSet();
         foreach (var (name, parameter) in _names.BaseParameters())

@@ -35,6 +35,7 @@ public sealed partial class PeftModel
         Check();
         if (_context.Merged.Count == 0) throw new AdapterStateException("No adapter is merged, so there is nothing to take out.");
         Restore(_beforeMerge);
+        foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: true);
         _context.Merged.Clear();
     }
 
@@ -49,6 +50,8 @@ public sealed partial class PeftModel
     {
         Check();
         var report = MergeInto(CheckMerge(adapters), safe);
+        foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: false);
+        foreach (var module in Hosts.OfType<ModuleToSave>().ToList()) KeepCopy(module, report.Adapters);
         Forget(_beforeMerge);
         Forget(_beforeInit);
         foreach (var (_, copy) in _biasesBefore) copy.Dispose();
@@ -62,10 +65,11 @@ public sealed partial class PeftModel
     public void Unload()
     {
         Check();
-        Restore(_beforeMerge);
+        if (_context.Merged.Count > 0) Unmerge();
         Restore(_beforeInit);
         RestoreBiases();
         foreach (var host in Hosts.ToList()) PutBack(host);
+        UndoReplication();
         foreach (var (parameter, trained) in _found)
             if (!parameter.IsInvalid) parameter.requires_grad = trained;
         _configs.Clear();
@@ -76,6 +80,8 @@ public sealed partial class PeftModel
     private List<string> CheckMerge(IReadOnlyList<string>? adapters)
     {
         var names = (adapters ?? _context.Active).ToList();
+        if (_replication is not null)
+            throw new AdapterStateException("The layers were replicated (layer_replication) and share weights, so that a merge would change all copies at once; use the adapter unmerged.");
         foreach (string name in names)
         {
             ConfigOf(name);
@@ -118,9 +124,18 @@ public sealed partial class PeftModel
             if (merged.Count > 0) MergeInto(merged, _safelyMerged);
             throw;
         }
+        foreach (var rows in Hosts.OfType<TokenRows>()) rows.Merge(names);
         _context.Merged.AddRange(names);
         _safelyMerged = safe;
         return new MergeReport(names, layers);
+    }
+
+    // A module trained in full stays in its copy; the original is its owner's again.
+    private void KeepCopy(ModuleToSave host, IReadOnlyList<string> adapters)
+    {
+        if (adapters.Where(host.AdapterNames.Contains).Select(host.Detach).FirstOrDefault() is not { } copy) return;
+        ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), copy);
+        host.Release();
     }
 
     // The biases that an adapter trains are the base's own.

@@ -35,10 +35,12 @@ public sealed record PlannedTarget(string Path, TargetKind Kind, long InFeatures
 /// <summary>What <see cref="PeftModelExtensions.GetPeftModel"/> would do to a model; making it changes nothing.</summary>
 public sealed record AdapterPlan
 {
-    private AdapterPlan(IReadOnlyList<PlannedTarget> targets, IReadOnlyList<string> modulesToSave, IReadOnlyList<string> unmatched)
+    private AdapterPlan(
+        IReadOnlyList<PlannedTarget> targets, IReadOnlyList<string> modulesToSave, IReadOnlyDictionary<string, IReadOnlyList<long>> tokens, IReadOnlyList<string> unmatched)
     {
         Targets = targets;
         ModulesToSave = modulesToSave;
+        Tokens = tokens;
         Unmatched = unmatched;
     }
 
@@ -47,6 +49,9 @@ public sealed record AdapterPlan
 
     /// <summary>The outer paths of the modules that are trained in full.</summary>
     public IReadOnlyList<string> ModulesToSave { get; }
+
+    /// <summary>The rows of embeddings that are trained, by the embedding's outer path.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<long>> Tokens { get; }
 
     /// <summary>Entries of the settings that match nothing: <c>rank_pattern['q']</c>, <c>target_modules 'qproj'</c>, …</summary>
     public IReadOnlyList<string> Unmatched { get; }
@@ -66,6 +71,21 @@ public sealed record AdapterPlan
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(config);
         config.Validate();
+        var replication = config.LayerReplication is { } map && !new ModelNames(model).Hosts().Any() ? LayerReplication.Apply(model, map) : null;
+        try
+        {
+            return ForPresent(model, config);
+        }
+        finally
+        {
+            replication?.Undo();
+        }
+    }
+
+    /// <summary>Plans an adapter on a model whose layers are replicated already.</summary>
+    internal static AdapterPlan ForPresent(nn.Module model, LoraConfig config)
+    {
+        config.Validate();
         var names = new ModelNames(model);
         var matcher = new TargetMatcher(config);
         matcher.StartAccount();
@@ -80,13 +100,16 @@ public sealed record AdapterPlan
             if (matcher.ModuleToSave(path) is not null) toSave.Add(path);
             bool byModule = IsReached(config, path, names) && matcher.Matches(path, kind == TargetKind.Linear && path != names.OutputHead);
             bool byParameter = !byModule && IsTargetParameter(config, path, kind);
-            if (!byModule && !byParameter) continue;
+            bool byTie = !byModule && IsTied(model, config, matcher, names, path);
+            if (!byModule && !byParameter && !byTie) continue;
             if (kind is null) throw new UnsupportedTargetException(path, Refusal(original));
             targets.Add(TargetFor(path, kind.Value, original, matcher, config));
         }
         CheckFound(config, targets, toSave, fitting);
+        var tokens = TokensOf(config, names, fitting);
+        CheckTies(model, config, toSave, tokens);
         var unmatched = matcher.UnusedTargets.Select(t => $"target_modules '{t}'").Concat(matcher.UnusedKeys).Order(StringComparer.Ordinal);
-        return new AdapterPlan(targets, toSave, [.. unmatched]);
+        return new AdapterPlan(targets, toSave, tokens, [.. unmatched]);
     }
 
     /// <summary>A line for each layer and the sum.</summary>
@@ -95,6 +118,7 @@ public sealed record AdapterPlan
         => string.Join('\n', Targets.Select(t => string.Create(CultureInfo.InvariantCulture,
                 $"{t.Path}: {t.Kind} {t.InFeatures} -> {t.OutFeatures}, r {t.Rank}, scaling {t.Scaling:G5}, {t.Parameters} parameters"))
             .Concat(ModulesToSave.Select(m => $"{m}: trained in full"))
+            .Concat(Tokens.Select(t => $"{t.Key}: {t.Value.Count} rows trained"))
             .Concat(Unmatched.Select(u => $"{u} matches nothing"))
             .Append(string.Create(CultureInfo.InvariantCulture, $"{Targets.Count} layers, {Parameters} parameters")));
 
@@ -118,6 +142,40 @@ public sealed record AdapterPlan
             throw new UnsupportedTargetException(path, "target_parameters can mean the weight of a linear layer only; use target_modules.");
         return meant;
     }
+
+    // With tied embeddings kept tied, what adapts one of the two adapts the other.
+    private static bool IsTied(nn.Module model, LoraConfig config, TargetMatcher matcher, ModelNames names, string path)
+    {
+        if (!config.EnsureWeightTying || model is not IAdapterTargets { TiesEmbeddings: true } || names.InputEmbedding is null || names.OutputHead is null) return false;
+        return (path == names.InputEmbedding && matcher.Matches(names.OutputHead, isLinear: false))
+            || (path == names.OutputHead && matcher.Matches(names.InputEmbedding, isLinear: false));
+    }
+
+    private static void CheckTies(
+        nn.Module model, LoraConfig config, List<string> toSave, Dictionary<string, IReadOnlyList<long>> tokens)
+    {
+        if (model is not IAdapterTargets { TiesEmbeddings: true } parts) return;
+        if (config.EnsureWeightTying && toSave.Any(p => p == parts.InputEmbedding || p == parts.OutputHead))
+            throw new InvalidLoraConfigException(["ensure_weight_tying does not work with modules_to_save; target the embedding with LoRA instead, or give up the tie"]);
+        if (tokens.Keys.Any(p => p == parts.InputEmbedding || p == parts.OutputHead))
+            throw new InvalidLoraConfigException(["trainable_token_indices does not work where the output head shares the embedding; target the embedding with LoRA instead"]);
+    }
+
+    private static Dictionary<string, IReadOnlyList<long>> TokensOf(LoraConfig config, ModelNames names, List<string> fitting)
+    {
+        var tokens = new Dictionary<string, IReadOnlyList<long>>();
+        foreach (var (name, indices) in config.TrainableTokens ?? new Dictionary<string, IReadOnlyList<long>>())
+        {
+            var paths = name.Length > 0
+                ? fitting.Where(p => p == name || p.EndsWith("." + name, StringComparison.Ordinal)).ToList()
+                : names.InputEmbedding is { } input ? [input] : fitting.Where(p => p.EndsWith("embed_tokens", StringComparison.Ordinal)).ToList();
+            if (paths.Count == 0) throw new TargetNotFoundException("trainable_token_indices", [name.Length > 0 ? name : "embed_tokens"], Ends(fitting), fitting.Count);
+            foreach (string path in paths) tokens[path] = indices;
+        }
+        return tokens;
+    }
+
+    private static List<string> Ends(List<string> paths) => [.. paths.Select(p => p[(p.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal)];
 
     private static string Refusal(nn.Module module)
         => $"{module.GetType().Name} cannot carry LoRA; it works on linear layers, embeddings and two-dimensional convolutions. "
@@ -145,7 +203,7 @@ public sealed record AdapterPlan
 
     private static void CheckFound(LoraConfig config, List<PlannedTarget> targets, List<string> toSave, List<string> fitting)
     {
-        var present = fitting.Select(p => p[(p.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal).ToList();
+        var present = Ends(fitting);
         if (targets.Count == 0 && config.TrainableTokens is null)
         {
             bool byParameter = config.TargetParameters is { Count: > 0 } && config.TargetModules is not { Count: > 0 };

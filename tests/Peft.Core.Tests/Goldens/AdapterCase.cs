@@ -21,9 +21,9 @@ internal static class AdapterCase
         _ => throw new ArgumentException(name, nameof(name)),
     };
 
-    public static ReferenceModel LoadBase(GoldenCase golden) => ReferenceModel.Load(
+    public static ReferenceModel LoadBase(GoldenCase golden, ScalarType? dtype = null) => ReferenceModel.Load(
         golden.PathOf(golden.Json.GetProperty("base").GetString()!), golden.Json.GetProperty("arch").GetString()!,
-        Dtype(golden.Json.GetProperty("base_dtype").GetString()!));
+        dtype ?? Dtype(golden.Json.GetProperty("base_dtype").GetString()!));
 
     /// <summary>All tensors of a file, under the current dispose scope; floating ones converted.</summary>
     public static Dictionary<string, Tensor> Tensors(GoldenCase golden, string file, ScalarType? dtype = null)

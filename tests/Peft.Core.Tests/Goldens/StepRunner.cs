@@ -76,6 +76,9 @@ internal sealed class StepRunner(GoldenCase golden)
             case "adapters":
                 Assert.Equal(AdapterCase.Names(golden.Json.GetProperty("values"), output!)!, Peft.AdapterNames);
                 break;
+            case "add_weighted":
+                AddWeighted(step, adapter!);
+                break;
             case "delete":
                 Peft.DeleteAdapter(adapter!);
                 break;
@@ -181,6 +184,19 @@ internal sealed class StepRunner(GoldenCase golden)
         }
     }
 
+    private void AddWeighted(JsonElement step, string adapter)
+    {
+        double[] weights = [.. step.GetProperty("weights").EnumerateArray().Select(e => e.GetDouble())];
+        var type = Enum.Parse<CombinationType>(AdapterCase.Text(step, "type")!.Replace("_", "", StringComparison.Ordinal), ignoreCase: true);
+        Peft.AddWeightedAdapter(AdapterCase.Names(step, "adapters")!, weights, adapter, type, new CombinationOptions
+        {
+            Density = AdapterCase.Number(step, "density"),
+            SvdRank = (int?)AdapterCase.Number(step, "svd_rank"),
+            MajoritySign = AdapterCase.Text(step, "majority_sign_method") == "frequency" ? MajoritySign.Frequency : MajoritySign.Total,
+            Masks = File.Exists(golden.PathOf("masks.safetensors")) ? new RecordedMasks(AdapterCase.Tensors(golden, "masks.safetensors"), adapter) : null,
+        });
+    }
+
     private void Scalings(string output, bool withRanks)
     {
         var recorded = golden.Json.GetProperty("values").GetProperty(output);
@@ -219,5 +235,11 @@ internal sealed class StepRunner(GoldenCase golden)
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private sealed class RecordedMasks(Dictionary<string, Tensor> masks, string adapter) : IPruningMasks
+    {
+        public Tensor Draw(string module, string part, string source, Tensor values, double density)
+            => masks[$"{adapter}/{module}/{part}/{source}"].clone().DetachFromDisposeScope();
     }
 }

@@ -65,14 +65,17 @@ public sealed class LlamaStack : nn.Module
     public Tensor Run(Tensor x, Tensor? attentionMask)
     {
         long length = x.shape[1];
-        var angles = arange(length, ScalarType.Float32).unsqueeze(1)
-            * pow(tensor(_theta, ScalarType.Float32), arange(0, _headDim, 2, ScalarType.Int64).to(ScalarType.Float32) / (double)_headDim).reciprocal().unsqueeze(0);
+        var frequencies = pow(tensor(_theta, ScalarType.Float32), arange(0, _headDim, 2, ScalarType.Int64).to(ScalarType.Float32) / (double)_headDim).reciprocal();
+        var angles = arange(length, WideOf(x)).unsqueeze(1) * frequencies.to(WideOf(x)).unsqueeze(0);
         var both = cat([angles, angles], -1);
         var rope = stack([both.cos(), both.sin()]).to(x.dtype);
         var mask = CausalMask(x, attentionMask);
         foreach (var layer in layers) x = layer.call(x, rope, mask);
         return norm.call(x);
     }
+
+    /// <summary>The dtype of the steps that run in float32 whatever the model's dtype; float64 stays.</summary>
+    public static ScalarType WideOf(Tensor x) => x.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
 
     /// <summary>[B or 1, 1, T, T]: 0 where attention is allowed, the smallest number elsewhere.</summary>
     public static Tensor CausalMask(Tensor x, Tensor? attentionMask)
@@ -91,7 +94,7 @@ public sealed class LlamaStack : nn.Module
         if (repeat > 1) (k, v) = (k.repeat_interleave(repeat, dim: 1), v.repeat_interleave(repeat, dim: 1));
         var scores = q.matmul(k.transpose(2, 3)) * (1 / Math.Sqrt(q.shape[3]));
         if (mask is not null) scores = scores + mask;
-        var weights = nn.functional.softmax(scores, -1, ScalarType.Float32).to(q.dtype);
+        var weights = nn.functional.softmax(scores, -1, WideOf(q)).to(q.dtype);
         return weights.matmul(v).transpose(1, 2).flatten(2);
     }
 }
@@ -185,7 +188,7 @@ public sealed class ReferenceRmsNorm : nn.Module<Tensor, Tensor>
 
     public override Tensor forward(Tensor x)
     {
-        var wide = x.to(ScalarType.Float32);
+        var wide = x.to(LlamaStack.WideOf(x));
         return weight * (wide * (wide.square().mean([-1L], keepdim: true) + _epsilon).rsqrt()).to(x.dtype);
     }
 }

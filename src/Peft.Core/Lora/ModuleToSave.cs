@@ -1,0 +1,99 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>
+/// A module that is trained in full: the original stays as it is, and each adapter has a copy (PEFT's <c>modules_to_save</c>). Parameters are named
+/// <c>original_module.weight</c> and <c>modules_to_save.default.weight</c>; in a file simply <c>weight</c>.
+/// </summary>
+public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
+{
+    private readonly OrderedDictionary<string, nn.Module<Tensor, Tensor>> _copies = [];
+    private readonly nn.Module<Tensor, Tensor> _original;
+    private readonly AdapterContext _context;
+
+    internal ModuleToSave(string path, nn.Module<Tensor, Tensor> original, AdapterContext context)
+        : base(nameof(ModuleToSave))
+    {
+        ModulePath = path;
+        _original = original;
+        _context = context;
+        _internal_submodules.Add("original_module", original);
+    }
+
+    /// <inheritdoc/>
+    public string ModulePath { get; }
+
+    /// <inheritdoc/>
+    public nn.Module Original => _original;
+
+    /// <inheritdoc/>
+    public IEnumerable<string> AdapterNames => _copies.Keys;
+
+    /// <summary>The copy of the active adapter, or the original if it has none.</summary>
+    /// <param name="input">What the module takes.</param>
+    /// <returns>What the module gives.</returns>
+    public override Tensor forward(Tensor input) => (ActiveCopy() ?? _original).call(input);
+
+    /// <inheritdoc/>
+    public IEnumerable<AdapterTensor> TensorsOf(string adapter)
+        => _copies.TryGetValue(adapter, out var copy)
+            ? copy.named_parameters().Select(p => new AdapterTensor($"modules_to_save.{adapter}.{p.name}", p.name, p.parameter))
+            : [];
+
+    /// <inheritdoc/>
+    public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
+        => _original.named_parameters().Select(p => ($"original_module.{p.name}", p.parameter));
+
+    /// <inheritdoc/>
+    public void Remove(string adapter)
+    {
+        if (Detach(adapter) is { } copy) ModuleClone.DisposeParameters(copy);
+    }
+
+    /// <inheritdoc/>
+    public void Rename(string from, string to)
+    {
+        if (!_copies.TryGetValue(from, out var copy)) return;
+        int index = _copies.IndexOf(from);
+        _copies.Remove(from);
+        _copies.Insert(index, to, copy);
+        _internal_submodules.Remove(RegistryName(from));
+        _internal_submodules.Add(RegistryName(to), copy);
+    }
+
+    /// <inheritdoc/>
+    public void Release()
+    {
+        foreach (string adapter in _copies.Keys.ToList()) Remove(adapter);
+        _internal_submodules.Clear();
+        Dispose();
+    }
+
+    internal void Add(string adapter)
+    {
+        var copy = (nn.Module<Tensor, Tensor>)ModuleClone.Owning(_original, ModulePath);
+        _copies.Add(adapter, copy);
+        _internal_submodules.Add(RegistryName(adapter), copy);
+    }
+
+    /// <summary>Gives a copy away; null if there is none.</summary>
+    internal nn.Module<Tensor, Tensor>? Detach(string adapter)
+    {
+        if (!_copies.Remove(adapter, out var copy)) return null;
+        _internal_submodules.Remove(RegistryName(adapter));
+        return copy;
+    }
+
+    private static string RegistryName(string adapter) => "modules_to_save." + adapter;
+
+    private nn.Module<Tensor, Tensor>? ActiveCopy()
+    {
+        if (!_context.Enabled) return null;
+        foreach (string adapter in _context.Active)
+            if (_copies.TryGetValue(adapter, out var copy)) return copy;
+        return null;
+    }
+}

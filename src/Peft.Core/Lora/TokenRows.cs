@@ -1,0 +1,130 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+/// <summary>
+/// An embedding of which adapters train single rows (PEFT's <c>trainable_token_indices</c>). The parameter
+/// <c>token_adapter.trainable_tokens_delta.default</c> holds the new rows themselves, not differences.
+/// </summary>
+public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
+{
+    private const string Tensor = "token_adapter.trainable_tokens_delta";
+
+    private readonly OrderedDictionary<string, Rows> _rows = [];
+    private readonly nn.Module<Tensor, Tensor> _original;
+    private readonly AdapterContext _context;
+    private Tensor? _beforeMerge;
+
+    internal TokenRows(string path, nn.Module<Tensor, Tensor> original, AdapterContext context)
+        : base(nameof(TokenRows))
+    {
+        ModulePath = path;
+        _original = original;
+        _context = context;
+        _internal_submodules.Add("original_module", original);
+    }
+
+    /// <inheritdoc/>
+    public string ModulePath { get; }
+
+    /// <inheritdoc/>
+    public nn.Module Original => _original;
+
+    /// <inheritdoc/>
+    public IEnumerable<string> AdapterNames => _rows.Keys;
+
+    /// <summary>Rows of the table, those of the active adapters in place of the base's.</summary>
+    /// <param name="input">Int64 indices of any shape.</param>
+    /// <returns>(..., D), in the current dispose scope.</returns>
+    public override Tensor forward(Tensor input)
+    {
+        if (!_context.Enabled || _context.Merged.Count > 0) return _original.call(input);
+        using var scope = NewDisposeScope();
+        var result = _original.call(input);
+        foreach (string adapter in _context.Active)
+        {
+            if (!_rows.TryGetValue(adapter, out var rows)) continue;
+            var hits = input.unsqueeze(-1).eq(rows.Indices);                                   // (..., K)
+            var own = rows.Values.index_select(0, hits.to(ScalarType.Float32).argmax(-1).flatten()).view(result.shape);
+            result = where(hits.any(-1).unsqueeze(-1), own.to(result.dtype), result);
+        }
+        return result.MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public IEnumerable<AdapterTensor> TensorsOf(string adapter)
+        => _rows.TryGetValue(adapter, out var rows) ? [new AdapterTensor($"{Tensor}.{adapter}", Tensor, rows.Values)] : [];
+
+    /// <inheritdoc/>
+    public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
+        => _original.named_parameters().Select(p => ($"original_module.{p.name}", p.parameter));
+
+    /// <inheritdoc/>
+    public void Remove(string adapter)
+    {
+        if (!_rows.Remove(adapter, out var rows)) return;
+        _internal_params.Remove($"{Tensor}.{adapter}");
+        rows.Values.Dispose();
+        rows.Indices.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public void Rename(string from, string to)
+    {
+        if (!_rows.TryGetValue(from, out var rows)) return;
+        int index = _rows.IndexOf(from);
+        _rows.Remove(from);
+        _rows.Insert(index, to, rows);
+        _internal_params.Remove($"{Tensor}.{from}");
+        register_parameter($"{Tensor}.{to}", rows.Values);
+    }
+
+    /// <inheritdoc/>
+    public void Release()
+    {
+        foreach (string adapter in _rows.Keys.ToList()) Remove(adapter);
+        _internal_submodules.Clear();
+        Dispose();
+    }
+
+    internal void Add(string adapter, IReadOnlyList<long> indices)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var table = LoraEmbedding.TableOf(_original);
+        if (indices.FirstOrDefault(i => i < 0 || i >= table.shape[0], -1) is >= 0 and var outside)
+            throw new InvalidLoraConfigException([$"trainable_token_indices names token {outside}, but {ModulePath} has {table.shape[0]} rows"]);
+        if (indices.Count == 0 || indices.Distinct().Count() != indices.Count || indices.Any(i => i < 0))
+            throw new InvalidLoraConfigException([$"trainable_token_indices of {ModulePath} must be different token ids from 0 on, at least one"]);
+        var at = tensor(indices.ToArray(), ScalarType.Int64, table.device);
+        var rows = new Rows(at.DetachFromDisposeScope(), new Parameter(table.index_select(0, at).clone().DetachFromDisposeScope(), requires_grad: false));
+        _rows.Add(adapter, rows);
+        register_parameter($"{Tensor}.{adapter}", rows.Values);
+    }
+
+    /// <summary>Puts the rows of adapters into the table.</summary>
+    internal void Merge(IReadOnlyList<string> adapters)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var table = LoraEmbedding.TableOf(_original);
+        if (!adapters.Any(_rows.ContainsKey)) return;
+        _beforeMerge = table.detach().clone().DetachFromDisposeScope();
+        foreach (string adapter in adapters)
+            if (_rows.TryGetValue(adapter, out var rows)) table.index_copy_(0, rows.Indices, rows.Values.detach().to(table.dtype));
+    }
+
+    /// <summary>Takes merged rows out, or leaves them for good.</summary>
+    internal void EndMerge(bool restore)
+    {
+        if (_beforeMerge is null) return;
+        using var noGrad = no_grad();
+        if (restore) LoraEmbedding.TableOf(_original).copy_(_beforeMerge);
+        _beforeMerge.Dispose();
+        _beforeMerge = null;
+    }
+
+    private sealed record Rows(Tensor Indices, Parameter Values);
+}

@@ -1,0 +1,103 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace Peft.Core;
+
+public sealed partial class PeftModel
+{
+    private LayerReplication? _replication;
+
+    private static Type LayerType(TargetKind kind) => kind switch
+    {
+        TargetKind.Linear => typeof(LoraLinear),
+        TargetKind.Embedding => typeof(LoraEmbedding),
+        _ => typeof(LoraConv2d),
+    };
+
+    private LoraLayer LayerFor(PlannedTarget target)
+    {
+        string path = _names.Inner(target.Path);
+        var module = ModuleTree.Find(BaseModel, path)!;
+        if (module is LoraLayer existing) return existing;
+        LoraLayer layer = target.Kind switch
+        {
+            TargetKind.Linear => new LoraLinear(target.Path, module, _context),
+            TargetKind.Embedding => new LoraEmbedding(target.Path, module, _context),
+            _ => new LoraConv2d(target.Path, (Conv2d)module, _context),
+        };
+        ModuleTree.Replace(BaseModel, path, layer);
+        return layer;
+    }
+
+    private THost HostAt<THost>(string outerPath, Func<string, nn.Module<Tensor, Tensor>, THost> make)
+        where THost : nn.Module, IAdapterHost
+    {
+        string path = _names.Inner(outerPath);
+        var module = ModuleTree.Find(BaseModel, path)!;
+        if (module is THost existing) return existing;
+        var host = make(outerPath, (nn.Module<Tensor, Tensor>)module);
+        ModuleTree.Replace(BaseModel, path, host);
+        return host;
+    }
+
+    private void PutBack(IAdapterHost host)
+    {
+        ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), host.Original);
+        host.Release();
+    }
+
+    private void UndoReplication()
+    {
+        _replication?.Undo();
+        _replication = null;
+    }
+
+    // All places at once, before anything is replaced.
+    private void CheckPlaces(AdapterPlan plan)
+    {
+        foreach (var target in plan.Targets) CheckPlace<LoraLayer>(target.Path, LayerType(target.Kind), "LoRA");
+        foreach (string path in plan.ModulesToSave) CheckPlace<ModuleToSave>(path, typeof(ModuleToSave), "modules_to_save");
+        foreach (string path in plan.Tokens.Keys) CheckPlace<TokenRows>(path, typeof(TokenRows), "trainable_token_indices");
+        foreach (string path in plan.Tokens.Keys)
+            if (plan.Targets.Any(t => t.Path == path)) throw new UnsupportedTargetException(path, "it cannot have LoRA and trained rows in one adapter; choose one of target_modules and trainable_token_indices.");
+    }
+
+    private void CheckPlace<THost>(string outerPath, Type type, string what)
+    {
+        string path = _names.Inner(outerPath);
+        var module = ModuleTree.Find(BaseModel, path);
+        if (module is THost) return;
+        if (module is IAdapterHost other)
+            throw new UnsupportedTargetException(outerPath, $"adapter '{other.AdapterNames.First()}' is there as {other.GetType().Name}, which does not go with {what}; delete it first.");
+        if (module is not nn.Module<Tensor, Tensor>)
+            throw new UnsupportedTargetException(outerPath, $"{module!.GetType().Name} is no Module<Tensor, Tensor> and cannot be wrapped for {what}; name a module inside it.");
+        ModuleTree.CheckReplaceable(BaseModel, path, type);
+    }
+
+    // The head uses the embedding's factors, transposed: one set of numbers under two names, as with PEFT.
+    private void TieFactors(string adapter)
+    {
+        if (BaseModel is not IAdapterTargets { TiesEmbeddings: true }) return;
+        if (LayerAt(_names.InputEmbedding!) is not { } embedding || LayerAt(_names.OutputHead!) is not { } head) return;
+        if (!embedding.Adapters.TryGetValue(adapter, out var source) || !head.Adapters.TryGetValue(adapter, out var own)) return;
+        if (own.Magnitude is not null || own.BBias is not null)
+            throw new InvalidLoraConfigException(["ensure_weight_tying does not work with use_dora or lora_bias"]);
+        var (config, rank, alpha) = (own.Config, own.Rank, own.Alpha);
+        head.Remove(adapter);
+        using var noGrad = no_grad();
+        var a = new Parameter(source.B.t().DetachFromDisposeScope(), requires_grad: false);
+        var b = new Parameter(source.A.t().DetachFromDisposeScope(), requires_grad: false);
+        head.Add(new LoraAdapter(adapter, config, rank, alpha, a, b, null));
+    }
+
+    // Two full copies of one module cannot both act.
+    private void CheckTogether(IReadOnlyList<string> adapters)
+    {
+        foreach (var host in Hosts.Where(h => h is ModuleToSave))
+        {
+            var both = adapters.Where(host.AdapterNames.Contains).ToList();
+            if (both.Count > 1) throw new AdapterStateException($"Adapters {string.Join(" and ", both)} both train {host.ModulePath} in full and cannot be active together.");
+        }
+    }
+}
