@@ -51,7 +51,9 @@ internal static class ModuleClone
     {
         if (module is Embedding embedding) return CopyEmbedding(embedding, parameterFor);
         var copy = (nn.Module)Shallow.Invoke(module, null)!;
+#pragma warning disable CA1816 // the copy must never free the native handle it shares
         GC.SuppressFinalize(copy);
+#pragma warning restore CA1816
         var map = new Dictionary<object, object>(ReferenceEqualityComparer.Instance);
         foreach (var (_, child) in module.named_children()) map.TryAdd(child, Copy(child, path, parameterFor));
         foreach (var (_, parameter) in module.named_parameters(recurse: false)) map.TryAdd(parameter, parameterFor(parameter));
@@ -92,7 +94,7 @@ internal static class ModuleClone
                 TorchSharp.Utils.OrderedDict<string, nn.Module> modules => Renew(modules, map),
                 TorchSharp.Utils.OrderedDict<string, Parameter> parameters => Renew(parameters, map),
                 TorchSharp.Utils.OrderedDict<string, (Tensor, bool)> buffers => Renew(buffers, map),
-                _ => throw new MissingFieldException(nameof(nn.Module), name),
+                _ => throw new NotSupportedException($"This version of TorchSharp keeps no registry {name} in a module; use the version this package was built with."),
             };
             field.SetValue(copy, renewed);
         }

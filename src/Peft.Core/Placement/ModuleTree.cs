@@ -17,7 +17,8 @@ public static class ModuleTree
     private const BindingFlags Instance = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
     private static readonly FieldInfo Registry =
-        typeof(nn.Module).GetField("_internal_submodules", Instance) ?? throw new MissingFieldException(nameof(nn.Module), "_internal_submodules");
+        typeof(nn.Module).GetField("_internal_submodules", Instance) 
+        ?? throw new NotSupportedException("This version of TorchSharp keeps no registry _internal_submodules in a module; use the version this package was built with.");
 
     /// <summary>All modules below a root with their paths in memory, parents first, each path once.</summary>
     /// <param name="root">The root, which has no path itself and is left out.</param>
