@@ -20,6 +20,7 @@ internal static class TinyTokenizer
         return new LlamaTokenizer(new TokenizerData
         {
             Model = model,
+            Pieces = pieces,
             Behavior = TokenizerBehavior.SentencePiece,
             Added = [new AddedToken("<unk>", 0, true), new AddedToken("<s>", 1, true), new AddedToken("</s>", 2, true)],
             Roles = new Dictionary<string, string>

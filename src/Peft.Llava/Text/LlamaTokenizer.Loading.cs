@@ -103,14 +103,14 @@ public sealed partial class LlamaTokenizer
             AddsDummySpace = file.AddsDummySpace,
             WholePieces = whole.Count > 0 ? new AddedTokenMatcher(whole) : null,
         };
-        return Assemble(model, behavior, config, options, [], addBos: true) with { SourceFiles = [path] };
+        return Assemble(model, behavior, config, options, [], addBos: true) with { SourceFile = path };
     }
 
     private static TokenizerData FromJson(string path, TokenizerConfig config, TokenizerOptions options)
     {
         var file = TokenizerJsonFile.Read(path);
         var data = Assemble(file.Model, options.Behavior ?? file.Behavior, config, options, file.AddedTokens, addBos: file.FirstToken is not null);
-        data = data with { SourceFiles = [path] };
+        data = data with { SourceFile = path };
         if (file.FirstToken is null || data.Roles.ContainsKey("bos_token")) return data;
         return data with { Roles = new Dictionary<string, string>(data.Roles) { ["bos_token"] = file.FirstToken } };
     }

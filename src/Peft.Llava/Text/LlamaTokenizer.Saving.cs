@@ -20,22 +20,26 @@ public sealed partial class LlamaTokenizer
     {
         ArgumentNullException.ThrowIfNull(folder);
         Directory.CreateDirectory(folder);
-        bool wroteAny = false;
-        foreach (string source in _data.SourceFiles)
-        {
-            if (!File.Exists(source))
-                throw new TokenizerFileException(source, "is no longer there, but the tokenizer was read from it.", "Put it back, or load the tokenizer again.");
-            string target = Path.Combine(folder, Path.GetFileName(source));
-            bool json = source.EndsWith(".json", StringComparison.Ordinal);
-            if (json) AtomicFile.WriteText(target, TokenizerJson(source));
-            else if (Path.GetFullPath(source) != Path.GetFullPath(target)) AtomicFile.Write(target, temp => File.Copy(source, temp, overwrite: true));
-            wroteAny = true;
-        }
-        if (!wroteAny) throw new TokenizerFileException(folder, "cannot be written: the tokenizer was made in memory.", "Save its model file yourself.");
+        WriteModelFile(folder);
         AtomicFile.WriteText(Path.Combine(folder, "tokenizer_config.json"), Text(ConfigJson()));
         AtomicFile.WriteText(Path.Combine(folder, "special_tokens_map.json"), Text(SpecialTokensJson()));
         var fresh = AddedTokens.Where(t => t.Id >= VocabularySize).Select(t => KeyValuePair.Create(t.Content, (JsonNode?)JsonValue.Create(t.Id))).ToList();
         if (fresh.Count > 0) AtomicFile.WriteText(Path.Combine(folder, "added_tokens.json"), Text(new JsonObject(fresh)));
+    }
+
+    private void WriteModelFile(string folder)
+    {
+        if (_data.SourceFile is not { } source)
+        {
+            var pieces = _data.Pieces ?? throw new InvalidOperationException("A tokenizer made in memory needs its pieces to be saved.");
+            AtomicFile.WriteStream(Path.Combine(folder, ModelFile), stream => stream.Write(SentencePieceWriter.Write(pieces)));
+            return;
+        }
+        if (!File.Exists(source))
+            throw new TokenizerFileException(source, "is no longer there, but the tokenizer was read from it.", "Put it back, or load the tokenizer again.");
+        string target = Path.Combine(folder, Path.GetFileName(source));
+        if (source.EndsWith(".json", StringComparison.Ordinal)) AtomicFile.WriteText(target, TokenizerJson(source));
+        else if (Path.GetFullPath(source) != Path.GetFullPath(target)) AtomicFile.Write(target, temp => File.Copy(source, temp, overwrite: true));
     }
 
     private JsonObject ConfigJson()

@@ -26,6 +26,9 @@ internal sealed record TokenizerData
     /// <summary>tokenizer_config.json as it was read.</summary>
     public JsonObject RawConfig { get; init; } = [];
 
-    /// <summary>The model files the tokenizer was read from; none for one made in memory.</summary>
-    public IReadOnlyList<string> SourceFiles { get; init; } = [];
+    /// <summary>The model file the tokenizer was read from; null for one made in memory.</summary>
+    public string? SourceFile { get; init; }
+
+    /// <summary>The pieces of one made in memory, to save it.</summary>
+    public IReadOnlyList<SentencePiece>? Pieces { get; init; }
 }

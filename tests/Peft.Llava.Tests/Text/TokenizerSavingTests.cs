@@ -31,6 +31,16 @@ public sealed class TokenizerSavingTests : IDisposable
     }
 
     [Fact]
+    public void A_tokenizer_made_in_memory_is_saved_too()
+    {
+        using var tiny = TinyLlava.Create();
+        tiny.Tokenizer.Save(_folder);
+        var after = LlamaTokenizer.FromFolder(_folder);
+        Assert.Equal(tiny.Tokenizer.Encode(Sample), after.Encode(Sample));
+        Assert.Equal((tiny.Tokenizer.Count, tiny.Tokenizer.PadId, tiny.Tokenizer.Behavior), (after.Count, after.PadId, after.Behavior));
+    }
+
+    [Fact]
     public void What_the_configuration_held_besides_is_kept()
     {
         File.Copy(Path.Combine(Source("tiny"), "tokenizer.model"), Path.Combine(_folder, "tokenizer.model"));
