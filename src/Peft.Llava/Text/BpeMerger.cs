@@ -1,11 +1,16 @@
+using System.Runtime.InteropServices;
+
 namespace Peft.Llava;
 
 /// <summary>
-/// Joins a row of symbols: again and again the neighbouring pair of the lowest rank, the leftmost of equals. A priority queue over linked
-/// symbols, O(n log n).
+/// Joins a row of symbols: again and again the neighbouring pair of the lowest rank, the leftmost of equals. Short rows (words) look for the
+/// lowest rank one by one; long ones use a priority queue over linked symbols, O(n log n).
 /// </summary>
 internal sealed class BpeMerger(Dictionary<ulong, BpeMerge> merges)
 {
+    private const int MostScanned = 48;
+    private const int NoMerge = int.MaxValue;
+
     private readonly List<Node> _nodes = [];
     private readonly PriorityQueue<Candidate, long> _queue = new();
 
@@ -21,7 +26,45 @@ internal sealed class BpeMerger(Dictionary<ulong, BpeMerge> merges)
     /// <param name="receive">Called with symbol, start and end, in order.</param>
     public void Drain(int end, Action<int, int, int> receive)
     {
-        var nodes = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_nodes);
+        var nodes = CollectionsMarshal.AsSpan(_nodes);
+        if (nodes.Length <= MostScanned) nodes = nodes[..Scan(nodes)];
+        else JoinQueued(nodes);
+        for (int i = 0; i < nodes.Length; i = nodes[i].Next)
+            receive(nodes[i].Symbol, nodes[i].Start, nodes[i].Next < nodes.Length ? nodes[nodes[i].Next].Start : end);
+        _nodes.Clear();
+    }
+
+    /// <summary>Joins a short row in place and returns the number of symbols left.</summary>
+    private int Scan(Span<Node> nodes)
+    {
+        Span<BpeMerge> pairs = stackalloc BpeMerge[MostScanned];
+        int count = nodes.Length;
+        for (int i = 0; i + 1 < count; i++) pairs[i] = Pair(nodes[i].Symbol, nodes[i + 1].Symbol);
+        while (true)
+        {
+            int best = -1, rank = NoMerge;
+            for (int i = 0; i + 1 < count; i++)
+                if (pairs[i].Rank < rank) (best, rank) = (i, pairs[i].Rank);
+            if (best < 0) break;
+            nodes[best].Symbol = pairs[best].Symbol;
+            count--;
+            for (int i = best + 1; i < count; i++)
+            {
+                nodes[i].Symbol = nodes[i + 1].Symbol;
+                nodes[i].Start = nodes[i + 1].Start;
+                pairs[i] = pairs[i + 1];
+            }
+            if (best > 0) pairs[best - 1] = Pair(nodes[best - 1].Symbol, nodes[best].Symbol);
+            if (best + 1 < count) pairs[best] = Pair(nodes[best].Symbol, nodes[best + 1].Symbol);
+        }
+        return count;
+    }
+
+    private BpeMerge Pair(int left, int right)
+        => left >= 0 && right >= 0 && merges.TryGetValue(BpeModel.Key(left, right), out var merge) ? merge : new BpeMerge(NoMerge, -1);
+
+    private void JoinQueued(Span<Node> nodes)
+    {
         for (int i = 0; i + 1 < nodes.Length; i++) Propose(nodes, i, i + 1);
         while (_queue.TryDequeue(out var best, out _))
         {
@@ -36,9 +79,6 @@ internal sealed class BpeMerger(Dictionary<ulong, BpeMerge> merges)
             if (left.Previous >= 0) Propose(nodes, left.Previous, best.Left);
             if (left.Next < nodes.Length) Propose(nodes, best.Left, left.Next);
         }
-        for (int i = 0; i < nodes.Length; i = nodes[i].Next)
-            receive(nodes[i].Symbol, nodes[i].Start, nodes[i].Next < nodes.Length ? nodes[nodes[i].Next].Start : end);
-        _nodes.Clear();
     }
 
     private const int Joined = int.MinValue;
@@ -46,7 +86,8 @@ internal sealed class BpeMerger(Dictionary<ulong, BpeMerge> merges)
     private void Propose(Span<Node> nodes, int left, int right)
     {
         int leftSymbol = nodes[left].Symbol, rightSymbol = nodes[right].Symbol;
-        if (leftSymbol < 0 || rightSymbol < 0 || !merges.TryGetValue(BpeModel.Key(leftSymbol, rightSymbol), out var merge)) return;
+        var merge = Pair(leftSymbol, rightSymbol);
+        if (merge.Rank == NoMerge) return;
         _queue.Enqueue(new Candidate(left, right, leftSymbol, rightSymbol, merge.Symbol), ((long)merge.Rank << 32) | (uint)left);
     }
 

@@ -16,6 +16,7 @@ internal sealed class BpeModel
     private readonly Dictionary<int, int> _beyond = [];
     private readonly Lazy<Dictionary<string, int>> _ids;
     private readonly Lazy<Dictionary<int, byte>> _bytes;
+    private readonly Lazy<bool> _wordByWord;
 
     public BpeModel(IReadOnlyList<string> pieces, IReadOnlyDictionary<int, int> characters, Dictionary<ulong, BpeMerge> merges)
     {
@@ -27,6 +28,7 @@ internal sealed class BpeModel
             for (int id = 0; id < pieces.Count; id++) ids.TryAdd(pieces[id], id);
             return ids;
         });
+        _wordByWord = new(() => !pieces.Any(p => p.AsSpan().TrimStart(SpaceMark).Contains(SpaceMark)));
         _bytes = new(() => ByteIds!.Select((id, value) => (id, value)).ToDictionary(x => x.id, x => (byte)x.value));
         _bmp = new int[0x10000];
         Array.Fill(_bmp, -1);
@@ -54,6 +56,12 @@ internal sealed class BpeModel
 
     /// <summary>False if the model says that no dummy space goes before a text.</summary>
     public bool AddsDummySpace { get; init; } = true;
+
+    /// <summary>
+    /// True if no piece holds a space after another character (as in every LLaMA vocabulary): then no merge crosses the beginning of a
+    /// word, and words can be joined one by one.
+    /// </summary>
+    public bool JoinsWordByWord => _wordByWord.Value;
 
     /// <summary>The symbol of a character, or -1.</summary>
     public int SymbolOf(int codePoint)

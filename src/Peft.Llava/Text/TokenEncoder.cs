@@ -9,6 +9,7 @@ internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, b
     private readonly List<int> _ids = [];
     private readonly List<TextSpan> _spans = [];
     private readonly List<int> _charOfByte = [];
+    private readonly int _spaceSymbol = model.SymbolOf(BpeModel.SpaceMark);
     private string _text = "";
     private int _offset;
 
@@ -59,8 +60,9 @@ internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, b
         }
         bool dummy = DummySpaceBefore(start, end, first, beforeToken);
         if (start == end && !dummy) return;
-        if (dummy) _merger.Add(model.SymbolOf(BpeModel.SpaceMark), start);
+        if (dummy) _merger.Add(_spaceSymbol, start);
         int position = start;
+        bool inWord = false;
         while (position < end)
         {
             if (model.WholePieces?.At(_text, position) is { } whole && position + whole.Content.Length <= end)
@@ -71,7 +73,10 @@ internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, b
                 continue;
             }
             var rune = RuneAt(position);
-            _merger.Add(model.SymbolOf(rune.Value == ' ' ? BpeModel.SpaceMark : rune.Value), position);
+            bool space = rune.Value is ' ' or BpeModel.SpaceMark;
+            if (space && inWord && model.JoinsWordByWord) _merger.Drain(position, Receive);
+            inWord = !space;
+            _merger.Add(space ? _spaceSymbol : model.SymbolOf(rune.Value), position);
             position += rune.Utf16SequenceLength;
         }
         _merger.Drain(end, Receive);
