@@ -27,9 +27,9 @@ public sealed class LabelGoldenTests
             var sources = row.GetProperty("sources").EnumerateArray().Select(s => (IReadOnlyList<ConversationTurn>)Turns(s)).ToList();
             if (row.GetProperty("multimodal") is { ValueKind: JsonValueKind.Object } multimodal)
                 sources = [.. sources.Select(s => MultimodalText.Prepare(s, template, multimodal.GetProperty("mm_use_im_start_end").GetBoolean()))];
-            if (row.GetProperty("peer_error").ValueKind == JsonValueKind.String)
+            if (row.GetProperty("peer_error") is { ValueKind: JsonValueKind.String } error)
             {
-                Assert.Throws<ConversationException>(() => sources.ForEach(s => builder.Build(s, hasImage)));
+                CheckError(error.GetString()!, mode, () => [.. sources.Select(s => builder.Build(s, hasImage))]);
                 continue;
             }
             if (row.GetProperty("sources_after_multimodal") is { ValueKind: JsonValueKind.Array } after)
@@ -39,6 +39,17 @@ public sealed class LabelGoldenTests
             check(row, results, builder.Tokenizer.PadId ?? -1, failures);
         }
         TextGoldens.AssertNone(failures, rows.Count);
+    }
+
+    /// <summary>What stops the peer stops us, unless only its own way of working stopped it.</summary>
+    private static void CheckError(string error, LabelMode mode, Func<List<LabeledText>> build)
+    {
+        if (error.StartsWith("RuntimeError", StringComparison.Ordinal))            // it cannot stack conversations of different lengths
+            Assert.NotEqual(1, build().Select(r => r.Ids.Count).Distinct().Count());
+        else if (error.StartsWith("AttributeError", StringComparison.Ordinal) && mode == LabelMode.Spans)
+            Assert.NotEmpty(build());                                               // it asks a fast tokenizer whether it is legacy
+        else
+            Assert.Throws<ConversationException>(build);
     }
 
     private static void CheckText(JsonElement row, List<LabeledText> results, int pad, List<string> failures)
