@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using Peft.Core;
 
 namespace Peft.Llava;
 
@@ -108,23 +107,16 @@ public static class Preflight
 
     private static int Features(SampleEncoder encoder, LlavaSample sample, string file, PreflightOptions options)
     {
-        string path = encoder.PathOf(file);
-        if (!File.Exists(path))
-        {
-            throw new SampleException(SampleProblem.MissingImage, sample, $"its image '{path}' is not there.",
-                "Check the image folder, or remove the sample.", path);
-        }
         int perTile = Math.Max(1, options.FeaturesPerTile);
-        if (!options.DecodeImages || encoder.Processor.Images is not { } images) return perTile;
-        try
+        if (options.DecodeImages)
         {
-            return perTile * images.TileCount(encoder.Processor.ReadImage(path).Size);
+            var picture = encoder.ReadImage(sample, file);
+            return perTile * (encoder.Processor.Images?.TileCount(picture.Size) ?? 1);
         }
-        catch (Exception e) when (e is PeftException or IOException or UnauthorizedAccessException)
-        {
-            throw new SampleException(SampleProblem.BadImage, sample, $"its image '{path}' cannot be used: {e.Message}",
-                "Replace the file, or remove the sample.", path, e);
-        }
+        string path = encoder.PathOf(file);
+        if (File.Exists(path)) return perTile;
+        throw new SampleException(SampleProblem.MissingImage, sample, $"its image '{path}' is not there.",
+            "Check the image folder, or remove the sample.", path);
     }
 
     private static SampleException CutOff(LlavaSample sample, int length, int limit)

@@ -91,6 +91,30 @@ public sealed class SampleEncoder
     /// <summary>The path of an image that a sample names.</summary>
     public string PathOf(string file) => Path.Combine(_imageFolder, file);
 
+    /// <summary>Decodes an image of a sample.</summary>
+    /// <param name="sample">The sample.</param>
+    /// <param name="file">The file, as the sample names it.</param>
+    /// <exception cref="SampleException">It is missing or cannot be decoded.</exception>
+    public RgbImage ReadImage(LlavaSample sample, string file)
+    {
+        ArgumentNullException.ThrowIfNull(sample);
+        string path = PathOf(file);
+        try
+        {
+            return Processor.ReadImage(path);
+        }
+        catch (Exception e) when (e is PeftException or IOException or UnauthorizedAccessException)
+        {
+            if (File.Exists(path))
+            {
+                throw new SampleException(SampleProblem.BadImage, sample, $"its image '{path}' cannot be used: {e.Message}",
+                    "Replace the file, or remove the sample.", path, e);
+            }
+            throw new SampleException(SampleProblem.MissingImage, sample, $"its image '{path}' is not there.",
+                "Check the image folder, or remove the sample.", path, e);
+        }
+    }
+
     private void CheckPlaceholders(LlavaSample sample)
     {
         if (!Options.CheckPlaceholders) return;
@@ -116,28 +140,17 @@ public sealed class SampleEncoder
     {
         var images = Processor.Images ?? throw new SampleException(SampleProblem.BadImage, sample,
             $"names the image '{file}', but the processor has no image side.", "Give the LlavaProcessor an IImageProcessor.", file);
-        string path = PathOf(file);
         RgbImage picture;
         try
         {
-            picture = Processor.ReadImage(path);
+            picture = ReadImage(sample, file);
         }
-        catch (Exception e) when (e is PeftException or IOException or UnauthorizedAccessException)
+        catch (SampleException) when (Options.BadImages == BadImagePolicy.Blank)
         {
-            bool missing = !File.Exists(path);
-            if (Options.BadImages == BadImagePolicy.Blank)
-                return Tiles(images, new RgbImage(images.TileSize, images.TileSize));
-            throw missing
-                ? new SampleException(SampleProblem.MissingImage, sample, $"its image '{path}' is not there.",
-                    "Check the image folder, or remove the sample.", path, e)
-                : new SampleException(SampleProblem.BadImage, sample, $"its image '{path}' cannot be used: {e.Message}",
-                    "Replace the file, or remove the sample.", path, e);
+            picture = new RgbImage(images.TileSize, images.TileSize);
         }
-        return Tiles(images, picture);
+        return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
     }
-
-    private static ImageTiles Tiles(IImageProcessor images, RgbImage picture)
-        => new(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
 
     private ImageTiles ZeroImage()
     {

@@ -33,7 +33,7 @@ public sealed class LlavaCollatorTests : IDisposable
     [Fact]
     public void An_image_whose_placeholder_is_cut_off_goes_with_it()
     {
-        var processor = new LlavaProcessor(_tiny.Tokenizer.WithModelMaxLength(20), _tiny.ImageProcessor);
+        var processor = new LlavaProcessor(_tiny.Tokenizer.WithModelMaxLength(20), _tiny.Processor.Images);
         var encoder = _data.Encoder(processor: processor);
         using var sample = encoder.Encode(new LlavaSample(0, "x", [.. _data.Pictures.Take(2)],
             [new("human", "<image>"), new("gpt", "a"), new("human", new string('q', 40) + "<image>"), new("gpt", "b")]));
@@ -95,7 +95,7 @@ public sealed class LlavaCollatorTests : IDisposable
         });
     }
 
-    private LlavaProcessor Processor => new(_tiny.Tokenizer, _tiny.ImageProcessor);
+    private LlavaProcessor Processor => new(_tiny.Tokenizer, _tiny.Processor.Images);
 
     private LlavaCollator Collator(DataOptions options) => new(_tiny.Tokenizer, options, new LlavaBatchBuilder(_tiny.Model.Config));
 

@@ -57,5 +57,16 @@ public sealed class PreflightTests : IDisposable
         var token = TestContext.Current.CancellationToken;
         Assert.True(dataset.Examine(new PreflightOptions { DecodeImages = false }, token).IsClean);
         Assert.False(dataset.Examine(null, token).IsClean);
+
+        dataset = new LlavaDataset([TinyData.Sample(0, "<image>\nWhat?", "A bus.", "none.png")], _data.Encoder());
+        var report = dataset.Examine(new PreflightOptions { DecodeImages = false }, token);
+        Assert.Contains("none.png' is not there. Check the image folder", report.Findings[0].Message);
+    }
+
+    [Fact]
+    public void Pictures_that_exist_in_memory_alone_are_found()
+    {
+        using var tiny = TinyLlava.Create();
+        Assert.True(tiny.Dataset(5).Examine(null, TestContext.Current.CancellationToken).IsClean);
     }
 }
