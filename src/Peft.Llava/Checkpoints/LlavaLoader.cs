@@ -43,7 +43,7 @@ internal sealed class LlavaLoader : IDisposable
 
     private ITensorReader Open(string folder)
     {
-        var reader = CheckpointFiles.Open(folder);
+        var reader = TensorFiles.Open(folder);
         _readers.Add(reader);
         return reader;
     }

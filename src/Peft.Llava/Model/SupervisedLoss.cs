@@ -10,6 +10,9 @@ public static class SupervisedLoss
     /// <summary>Rows whose logits exist at the same time.</summary>
     public const int ChunkRows = 512;
 
+    /// <summary>From this many rows on, a frozen head runs in the fused kernel (see <see cref="KernelChoice"/> for why not always).</summary>
+    public const int FusedRows = 128;
+
     /// <summary>The sum of the losses.</summary>
     /// <param name="states">(S, D): final states of the supervised rows.</param>
     /// <param name="targets">I64 (S): the id each must predict.</param>
@@ -20,7 +23,7 @@ public static class SupervisedLoss
         ArgumentNullException.ThrowIfNull(states);
         ArgumentNullException.ThrowIfNull(targets);
         ArgumentNullException.ThrowIfNull(head);
-        if (head is FrozenLinear frozen && !frozen.parameters().Any(p => p.requires_grad)) return SupervisedCrossEntropy.Sum(states, frozen, targets);
+        if (targets.shape[0] >= FusedRows && head is FrozenLinear frozen && !frozen.parameters().Any(p => p.requires_grad)) return SupervisedCrossEntropy.Sum(states, frozen, targets);
         using var scope = NewDisposeScope();
         long rows = targets.shape[0];
         var total = zeros([], ScalarType.Float32, states.device);

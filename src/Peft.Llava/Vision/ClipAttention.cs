@@ -14,7 +14,13 @@ public sealed class ClipAttention : nn.Module<Tensor, Tensor>
 #pragma warning restore IDE0044, CA1823
     private readonly int _heads;
 
-    internal ClipAttention(
+    /// <summary>Creates the module over its four linear layers, (Hv) to (Hv).</summary>
+    /// <param name="query">q_proj.</param>
+    /// <param name="key">k_proj.</param>
+    /// <param name="value">v_proj.</param>
+    /// <param name="output">out_proj.</param>
+    /// <param name="heads">Number of heads.</param>
+    public ClipAttention(
         nn.Module<Tensor, Tensor> query, nn.Module<Tensor, Tensor> key, nn.Module<Tensor, Tensor> value, nn.Module<Tensor, Tensor> output, int heads)
         : base(nameof(ClipAttention))
     {

@@ -13,7 +13,12 @@ public sealed class ClipLayer : nn.Module<Tensor, Tensor>
     [TorchSharp.Utils.ComponentName(Name = "layer_norm2")] private nn.Module<Tensor, Tensor> _norm2;
 #pragma warning restore IDE0044, CA1823
 
-    internal ClipLayer(
+    /// <summary>Creates the layer.</summary>
+    /// <param name="attention">Its attention.</param>
+    /// <param name="norm1">The norm before the attention.</param>
+    /// <param name="mlp">Its MLP.</param>
+    /// <param name="norm2">The norm before the MLP.</param>
+    public ClipLayer(
         nn.Module<Tensor, Tensor> attention, nn.Module<Tensor, Tensor> norm1, nn.Module<Tensor, Tensor> mlp, nn.Module<Tensor, Tensor> norm2)
         : base(nameof(ClipLayer))
     {

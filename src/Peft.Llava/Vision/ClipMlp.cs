@@ -11,7 +11,10 @@ public sealed class ClipMlp : nn.Module<Tensor, Tensor>
     [TorchSharp.Utils.ComponentName(Name = "fc2")] private nn.Module<Tensor, Tensor> _out;
 #pragma warning restore IDE0044, CA1823
 
-    internal ClipMlp(nn.Module<Tensor, Tensor> fc1, nn.Module<Tensor, Tensor> fc2)
+    /// <summary>Creates the module.</summary>
+    /// <param name="fc1">(Hv) to (intermediate).</param>
+    /// <param name="fc2">Back.</param>
+    public ClipMlp(nn.Module<Tensor, Tensor> fc1, nn.Module<Tensor, Tensor> fc2)
         : base(nameof(ClipMlp))
     {
         _in = fc1;

@@ -28,11 +28,11 @@ internal static class GoldenModels
     public static GoldenCase Sibling(GoldenCase golden, string name) => new(Path.Combine(golden.AreaFolder, name));
 
     /// <summary>The samples of a recorded batch: the rows without their padding, with their images.</summary>
-    public static IReadOnlyList<LlavaBatchSample> Samples(SafetensorsReader inputs, LlavaConfig config)
+    public static IReadOnlyList<LlavaBatchSample> Samples(SafetensorsReader inputs, LlavaConfig config, bool masked = true)
     {
         using var scope = NewDisposeScope();
         var ids = inputs.Load("input_ids");
-        var mask = inputs.Load("attention_mask").to(ScalarType.Bool);
+        var mask = masked ? inputs.Load("attention_mask").to(ScalarType.Bool) : ones_like(ids, ScalarType.Bool);
         var labels = inputs.Entries.ContainsKey("labels") ? inputs.Load("labels") : null;
         var rows = Enumerable.Range(0, (int)ids.shape[0]).Select(b => Row(ids, b)).ToList();
         var images = new Queue<ImageTiles>(Images(inputs, config));
