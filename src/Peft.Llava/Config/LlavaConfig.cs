@@ -103,6 +103,14 @@ public sealed record LlavaConfig
         return changed.Vision is null ? changed with { Vision = Vision } : changed;
     }
 
+    /// <summary>The same configuration with one field of the language model's part of the document changed (<c>text_config</c>, llava-hf layouts).</summary>
+    internal LlavaConfig WithText(string name, JsonNode? value)
+    {
+        var text = (JsonObject)(Document["text_config"]?.DeepClone() ?? new JsonObject());
+        text[name] = value?.DeepClone();
+        return With("text_config", text);
+    }
+
     /// <summary>The same configuration with the vision tower's sizes known.</summary>
     /// <param name="vision">The tower's sizes.</param>
     /// <returns>A new configuration.</returns>

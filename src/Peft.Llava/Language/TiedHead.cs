@@ -6,16 +6,15 @@ namespace Peft.Llava;
 /// <summary>The output head of a checkpoint with tied embeddings: the embedding, used a second time. It has no parameter of its own.</summary>
 public sealed class TiedHead : nn.Module<Tensor, Tensor>
 {
-    // Held in a closure: a field of a module type would be registered and give the weight a second name.
+    // A function, not a field: a field would be registered and give the weight a second name.
     private readonly Func<Tensor> _weight;
 
     /// <summary>Creates the head.</summary>
-    /// <param name="embedding">The embedding; stays its owner's.</param>
-    public TiedHead(TokenEmbedding embedding)
+    /// <param name="weight">Gives the embedding's table (V, D), which stays its owner's.</param>
+    public TiedHead(Func<Tensor> weight)
         : base(nameof(TiedHead))
     {
-        ArgumentNullException.ThrowIfNull(embedding);
-        _weight = () => embedding.Weight;
+        _weight = weight;
         RegisterComponents();
     }
 

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using Peft.Core;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -16,12 +18,16 @@ public sealed class LlavaBackbone : nn.Module
     [TorchSharp.Utils.ComponentName(Name = "image_newline")] private Parameter? _newline;
 #pragma warning restore IDE0044, CA1823
 
+    // Boxed, because a field of a module type would be registered a second time. An adapter may wrap the module; the table stays this one.
+    private readonly StrongBox<FrozenEmbedding> _table;
+
     internal LlavaBackbone(
-        TokenEmbedding embedding, IEnumerable<LlamaLayer> layers, RmsNorm norm, VisionTower? tower, nn.Module<Tensor, Tensor>? projector,
+        FrozenEmbedding embedding, IEnumerable<LlamaLayer> layers, RmsNorm norm, VisionTower? tower, nn.Module<Tensor, Tensor>? projector,
         Tensor? newline)
         : base(nameof(LlavaBackbone))
     {
         _embedding = embedding;
+        _table = new StrongBox<FrozenEmbedding>(embedding);
         _layers = new ModuleList<LlamaLayer>([.. layers]);
         _norm = norm;
         _tower = tower;
@@ -29,6 +35,9 @@ public sealed class LlavaBackbone : nn.Module
         if (newline is not null) _newline = new Parameter(newline, requires_grad: false);
         RegisterComponents();
     }
+
+    /// <summary>The token embedding's table itself, below any adapter.</summary>
+    public FrozenEmbedding Table => _table.Value!;
 
     /// <summary>The token embedding.</summary>
     public nn.Module<Tensor, Tensor> Embedding => _embedding;
@@ -44,6 +53,13 @@ public sealed class LlavaBackbone : nn.Module
 
     /// <summary>The projector, or null.</summary>
     public nn.Module<Tensor, Tensor>? Projector => _projector;
+
+    /// <summary>Puts another table in the place of the embedding; the old one is disposed.</summary>
+    internal void ReplaceTable(FrozenEmbedding table)
+    {
+        ModuleTree.Replace(this, "embed_tokens", table).Dispose();
+        _table.Value = table;
+    }
 
     /// <summary>(D): what ends each row of an any-resolution image, or null.</summary>
     public Parameter? ImageNewline => _newline;

@@ -11,14 +11,14 @@ internal sealed class ModelAssembler(LlavaConfig config, Func<string, Tensor> ta
     public (LlavaBackbone Model, nn.Module<Tensor, Tensor> Head) Build()
     {
         var c = config.Language;
-        var embedding = new TokenEmbedding(take("model.embed_tokens.weight"));
+        var embedding = new FrozenEmbedding(take("model.embed_tokens.weight"));
         var layers = Enumerable.Range(0, c.LayerCount).Select(Layer).ToList();
         var norm = new RmsNorm(take("model.norm.weight"), c.NormEpsilon);
         var tower = config.HasVision ? Tower(config.Vision!) : null;
         var projector = config.HasVision ? Projector() : null;
         var newline = config.HasImageNewline ? take("model.image_newline") : null;
         var backbone = new LlavaBackbone(embedding, layers, norm, tower, projector, newline);
-        return (backbone, c.TieWordEmbeddings ? new TiedHead(embedding) : Linear("lm_head", bias: false));
+        return (backbone, c.TieWordEmbeddings ? new TiedHead(() => backbone.Table.Weight) : Linear("lm_head", bias: false));
     }
 
     private nn.Module<Tensor, Tensor> Linear(string path, bool bias)
