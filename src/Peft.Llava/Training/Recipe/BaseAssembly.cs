@@ -87,7 +87,7 @@ internal sealed class BaseAssembly : IDisposable
         return LlavaConfig.Parse(document, own.Source);
     }
 
-    private ITensorReader Open(string folder) => Keep(CheckpointFiles.Open(folder));
+    private ITensorReader Open(string folder) => Keep(TensorFiles.Open(folder));
 
     private ITensorReader Keep(ITensorReader reader)
     {
