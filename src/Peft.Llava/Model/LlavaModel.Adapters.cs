@@ -46,13 +46,14 @@ public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
 
     /// <summary>
     /// LLaVA's script puts LoRA on before the vision tower is loaded, so <c>q_proj</c> never means the tower's there; transformers' LLaVA has its tower
-    /// from the start, and PEFT means it too.
+    /// from the start, and PEFT means it too. So does LLaVA's script where <c>unfreeze_mm_vision_tower</c> is set, because the tower is then loaded
+    /// with the base.
     /// </summary>
     /// <param name="path">The outer path.</param>
-    /// <returns>False for the tower in the original layout.</returns>
+    /// <returns>False for a frozen tower in the original layout.</returns>
     public bool IsReachedByName(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return HasForeignNames || !path.StartsWith(TowerPath + ".", StringComparison.Ordinal);
+        return HasForeignNames || Config.UnfreezeVisionTower || !path.StartsWith(TowerPath + ".", StringComparison.Ordinal);
     }
 }

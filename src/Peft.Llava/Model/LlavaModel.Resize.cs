@@ -23,7 +23,7 @@ public sealed partial class LlavaModel
             using var weight = head.MaterializeWeight(head.WeightDtype);
             ModuleTree.Replace(this, "lm_head", new DenseFrozenLinear(Resized(weight, rows), name: "lm_head")).Dispose();
         }
-        Config = HasHuggingFaceNames ? Config.WithText("vocab_size", rows) : Config.With("vocab_size", rows);
+        Config = HasForeignNames ? Config.WithText("vocab_size", rows) : Config.With("vocab_size", rows);
     }
 
     private static Tensor Resized(Tensor table, long rows)
