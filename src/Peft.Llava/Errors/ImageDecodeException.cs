@@ -38,6 +38,8 @@ public sealed class ImageDecodeException : PeftException
         ImageFault.Unreadable => "Check the file's permissions and the disk.",
         ImageFault.Unsupported => "Convert it to PNG or JPEG.",
         ImageFault.TooLarge => "Shrink the picture before training.",
+        ImageFault.DecoderMissing => "Reference SkiaSharp.NativeAssets.Linux.NoDependencies (Linux), .Win32 or .macOS in the application, in SkiaSharp's version; "
+            + "PNG, GIF, BMP and TIFF need no native library.",
         _ => "Fetch or export the file again, or leave out the sample.",
     };
 }

@@ -26,4 +26,7 @@ public enum ImageFault
 
     /// <summary>More pixels than <see cref="ImageDecoder.MaxPixels"/>.</summary>
     TooLarge,
+
+    /// <summary>The native library of the format's decoder is not there or does not load.</summary>
+    DecoderMissing,
 }

@@ -88,6 +88,15 @@ public sealed class ImageDecoderTests
         Assert.EndsWith("Check the file's permissions and the disk.", folder.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(ImageFault.DecoderMissing, "a.jpg: Jpeg picture: found. Reference SkiaSharp.NativeAssets.Linux.NoDependencies (Linux), .Win32 or .macOS in the application, "
+        + "in SkiaSharp's version; PNG, GIF, BMP and TIFF need no native library.")]
+    [InlineData(ImageFault.TooLarge, "a.jpg: Jpeg picture: found. Shrink the picture before training.")]
+    [InlineData(ImageFault.Truncated, "a.jpg: Jpeg picture: found. Fetch or export the file again, or leave out the sample.")]
+    [InlineData(ImageFault.Unsupported, "a.jpg: Jpeg picture: found. Convert it to PNG or JPEG.")]
+    public void Every_fault_has_its_next_step(ImageFault fault, string text)
+        => Assert.Equal(text, new ImageDecodeException("a.jpg", ImageFormat.Jpeg, fault, "found").Message);
+
     public static TheoryData<byte[], ImageFault, string> Foreign => new()
     {
         { [], ImageFault.Empty, "a: The file is empty. Fetch or export the file again, or leave out the sample." },

@@ -12,9 +12,21 @@ namespace Peft.Llava;
 /// </summary>
 internal static class SkiaDecoder
 {
-    public static unsafe RgbImage Decode(ReadOnlySpan<byte> data, DecodeContext context)
+    public static RgbImage Decode(ReadOnlySpan<byte> data, DecodeContext context)
     {
         if (context.Format == ImageFormat.Jpeg) JpegMarkers.Check(data, context);
+        try
+        {
+            return DecodeNative(data, context);
+        }
+        catch (Exception error) when (error is DllNotFoundException or TypeInitializationException or EntryPointNotFoundException or BadImageFormatException)
+        {
+            throw context.Fail(ImageFault.DecoderMissing, $"Its decoder, SkiaSharp's native library, does not load ({(error.InnerException ?? error).Message.Split('\n')[0].TrimEnd(' ', ':', '.')})", error);
+        }
+    }
+
+    private static unsafe RgbImage DecodeNative(ReadOnlySpan<byte> data, DecodeContext context)
+    {
         fixed (byte* start = data)
         {
             using var wrapped = SKData.Create((nint)start, data.Length);
