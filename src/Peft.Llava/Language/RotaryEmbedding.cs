@@ -33,6 +33,12 @@ public sealed class RotaryEmbedding
         _remembered = maxPositions;
     }
 
+    /// <summary>
+    /// A dtype that cosine and sine are rounded to before they get that of the queries; null for none. Transformers before 4.38 keeps them in the
+    /// dtype that a model was loaded in, also where the model is converted afterwards: set this to compare with such a run.
+    /// </summary>
+    public ScalarType? TableDtype { get; set; }
+
     /// <summary>The inverse frequencies for a sequence length.</summary>
     /// <param name="sequenceLength">Length of the (padded) sequence so far; only dynamic scaling looks at it.</param>
     /// <returns>A fresh float32 tensor (d/2), before linear scaling, which divides positions.</returns>
@@ -56,7 +62,8 @@ public sealed class RotaryEmbedding
         var t = positions.to(ScalarType.Float32);
         if (_scaling is { Kind: RopeScalingKind.Linear }) t = t / _scaling.Factor;
         var angles = t.view(-1, 1, 1) * InverseFrequencies(sequenceLength).to(t.device);
-        return new RotaryTables(angles.cos().to(dtype).MoveToOuterDisposeScope(), angles.sin().to(dtype).MoveToOuterDisposeScope());
+        var kept = TableDtype ?? dtype;
+        return new RotaryTables(angles.cos().to(kept).to(dtype).MoveToOuterDisposeScope(), angles.sin().to(kept).to(dtype).MoveToOuterDisposeScope());
     }
 
     /// <summary>Rotates queries or keys.</summary>

@@ -37,6 +37,13 @@ public sealed partial class LlavaModel : nn.Module
     /// <summary>Whether decoder layers keep only their input for the backward and run again there.</summary>
     public bool GradientCheckpointing { get; set; }
 
+    /// <summary>See <see cref="RotaryEmbedding.TableDtype"/>; null, the default, is what is right.</summary>
+    public ScalarType? RotaryTableDtype
+    {
+        get => _rope.TableDtype;
+        set => _rope.TableDtype = value;
+    }
+
     /// <summary>The model without its head.</summary>
     public LlavaBackbone Model => _model;
 
