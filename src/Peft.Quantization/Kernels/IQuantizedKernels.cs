@@ -52,11 +52,12 @@ internal interface IQuantizedKernels
     /// <summary>code * (row maximum * (1 / 127)), rounded to the target's dtype; with <paramref name="scaleFirst"/> false (code * maximum) * (1 / 127).</summary>
     void DecodeRows(Tensor codes, Tensor absmax, bool scaleFirst, Tensor target);
 
-    /// <summary>products * (row scale * column scale) / 127² + bias, rounded to the target's dtype.</summary>
+    /// <summary>products * (row scale * column scale) * step + bias, rounded to the target's dtype.</summary>
     /// <param name="products">(rows, columns) int32.</param>
     /// <param name="rowScales">(rows) fp32.</param>
     /// <param name="columnScales">(columns) fp32.</param>
+    /// <param name="step">About 1 / 127².</param>
     /// <param name="bias">(columns) fp32 or null.</param>
     /// <param name="target">(rows, columns).</param>
-    void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, Tensor? bias, Tensor target);
+    void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, float step, Tensor? bias, Tensor target);
 }

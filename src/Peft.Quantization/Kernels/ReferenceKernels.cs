@@ -83,11 +83,11 @@ internal sealed class ReferenceKernels : IQuantizedKernels
     }
 
     /// <inheritdoc/>
-    public void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, Tensor? bias, Tensor target)
+    public void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, float step, Tensor? bias, Tensor target)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
-        var values = products.to(ScalarType.Float32) * (rowScales.unsqueeze(1) * columnScales.unsqueeze(0)) * (float)(1.0 / (127.0 * 127.0));
+        var values = products.to(ScalarType.Float32) * (rowScales.unsqueeze(1) * columnScales.unsqueeze(0)) * step;
         target.copy_(bias is null ? values : values + bias);
     }
 

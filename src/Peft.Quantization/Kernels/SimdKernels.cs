@@ -133,7 +133,7 @@ internal sealed unsafe class SimdKernels(KernelLevel level) : IQuantizedKernels
     }
 
     /// <inheritdoc/>
-    public void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, Tensor? bias, Tensor target)
+    public void ScaleProducts(Tensor products, Tensor rowScales, Tensor columnScales, float step, Tensor? bias, Tensor target)
     {
         var (kind, rows, columns) = (FloatElements.KindOf(target.dtype), products.shape[0], products.shape[1]);
         int* from = (int*)CpuTensor.Pointer(products);
@@ -143,10 +143,10 @@ internal sealed unsafe class SimdKernels(KernelLevel level) : IQuantizedKernels
         void* to = CpuTensor.Pointer(target);
         switch (level)
         {
-            case KernelLevel.Avx512: ParallelBlocks.Run(new ProductsScale<Lanes512, Vector512<float>, Vector512<int>>(from, byRow, byColumn, add, columns, to, kind), rows, columns); break;
-            case KernelLevel.Avx2: ParallelBlocks.Run(new ProductsScale<Lanes256, Vector256<float>, Vector256<int>>(from, byRow, byColumn, add, columns, to, kind), rows, columns); break;
-            case KernelLevel.Vector128: ParallelBlocks.Run(new ProductsScale<Lanes128, Vector128<float>, Vector128<int>>(from, byRow, byColumn, add, columns, to, kind), rows, columns); break;
-            default: ParallelBlocks.Run(new ProductsScale<Lanes1, float, int>(from, byRow, byColumn, add, columns, to, kind), rows, columns); break;
+            case KernelLevel.Avx512: ParallelBlocks.Run(new ProductsScale<Lanes512, Vector512<float>, Vector512<int>>(from, byRow, byColumn, step, add, columns, to, kind), rows, columns); break;
+            case KernelLevel.Avx2: ParallelBlocks.Run(new ProductsScale<Lanes256, Vector256<float>, Vector256<int>>(from, byRow, byColumn, step, add, columns, to, kind), rows, columns); break;
+            case KernelLevel.Vector128: ParallelBlocks.Run(new ProductsScale<Lanes128, Vector128<float>, Vector128<int>>(from, byRow, byColumn, step, add, columns, to, kind), rows, columns); break;
+            default: ParallelBlocks.Run(new ProductsScale<Lanes1, float, int>(from, byRow, byColumn, step, add, columns, to, kind), rows, columns); break;
         }
         KeepAlive(products, rowScales, columnScales, bias, target);
     }

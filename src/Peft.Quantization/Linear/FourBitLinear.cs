@@ -91,7 +91,7 @@ public sealed class FourBitLinear : FrozenLinear
     public ScalarType? ComputeDtype { get; set; }
 
     /// <inheritdoc/>
-    public override ScalarType WeightDtype => OriginalDtype;
+    public override ScalarType WeightDtype => StandIn is null ? OriginalDtype : ScalarType.Float32;
 
     /// <inheritdoc/>
     public override Device StorageDevice => _codes.device;
@@ -102,6 +102,9 @@ public sealed class FourBitLinear : FrozenLinear
     /// <inheritdoc/>
     public override long StoredBytes
         => _codes.numel() + _absmax.numel() * _absmax.element_size() + (_nestedAbsmax is null ? 0 : _nestedAbsmax.numel() * 4 + 4);
+
+    /// <summary>While adapters are merged elsewhere than into the codes: see <see cref="QuantizedMerge"/>.</summary>
+    internal MergeStandIn? StandIn { get; set; }
 
     private ScalarType OriginalDtype { get; set; }
 
@@ -153,6 +156,7 @@ public sealed class FourBitLinear : FrozenLinear
     public override Tensor MaterializeWeight(ScalarType dtype)
     {
         using var noGrad = no_grad();
+        if (StandIn?.Read(dtype) is { } other) return other;
         var target = empty([OutFeatures, InFeatures], dtype, StorageDevice).DetachFromDisposeScope();
         KernelSelection.For(StorageDevice).DecodeFourBit(_codes, Scales, _table, BlockSize, dtype, target);
         return target;
@@ -165,6 +169,7 @@ public sealed class FourBitLinear : FrozenLinear
     {
         RequireShape(weight);
         using var noGrad = no_grad();
+        if (StandIn?.Take(weight) == true) return;
         using var moved = weight.to(StorageDevice);
         using var packed = new FourBitCodec(QuantType, BlockSize, DoubleQuantized).Encode(moved, GetName());
         _codes.copy_(packed.Codes);
@@ -172,6 +177,28 @@ public sealed class FourBitLinear : FrozenLinear
         _nestedAbsmax?.copy_(packed.NestedAbsmax!);
         _nestedOffset?.fill_(packed.NestedOffset);
         OriginalDtype = weight.dtype;
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<Tensor> CopyStorage()
+    {
+        using var noGrad = no_grad();
+        // The last tensor is empty: its dtype is the original weight's.
+        Tensor?[] parts = [_codes.clone(), _absmax.clone(), _nestedAbsmax?.clone(), _nestedOffset?.clone(), empty([0], OriginalDtype)];
+        return [.. parts.OfType<Tensor>().Select(t => t.DetachFromDisposeScope())];
+    }
+
+    /// <inheritdoc/>
+    public override void RestoreStorage(IReadOnlyList<Tensor> copy)
+    {
+        ArgumentNullException.ThrowIfNull(copy);
+        using var noGrad = no_grad();
+        StandIn?.Forget();
+        _codes.copy_(copy[0]);
+        _absmax.copy_(copy[1]);
+        _nestedAbsmax?.copy_(copy[2]);
+        _nestedOffset?.copy_(copy[3]);
+        OriginalDtype = copy[^1].dtype;
     }
 
     /// <summary>Statistics keep their dtype whatever the module is cast to; only the bias follows.</summary>

@@ -80,8 +80,11 @@ public sealed class Int8Linear : FrozenLinear
     /// <summary>From which magnitude on an input is an outlier; 0 for none.</summary>
     public float Threshold { get; set; }
 
+    /// <summary>The factor by which integer products become floating point again; exact unless bitsandbytes' figures are to be repeated.</summary>
+    public Int8Rescaling Rescaling { get; set; }
+
     /// <inheritdoc/>
-    public override ScalarType WeightDtype => OriginalDtype;
+    public override ScalarType WeightDtype => StandIn is null ? OriginalDtype : ScalarType.Float32;
 
     /// <inheritdoc/>
     public override Device StorageDevice => _codes.device;
@@ -98,6 +101,9 @@ public sealed class Int8Linear : FrozenLinear
     /// <summary>(out) fp32 row maxima; owned by this layer.</summary>
     public Tensor RowMaxima => _absmax;
 
+    /// <summary>While adapters are merged elsewhere than into the codes: see <see cref="QuantizedMerge"/>.</summary>
+    internal MergeStandIn? StandIn { get; set; }
+
     private ScalarType OriginalDtype { get; set; }
 
     /// <inheritdoc/>
@@ -111,7 +117,7 @@ public sealed class Int8Linear : FrozenLinear
         var (codes, absmax, outliers) = RowwiseInt8Codec.Encode(rows, Threshold);
         if (!absmax.isfinite().all().ToBoolean()) throw new ActivationRangeException(GetName(), Threshold);
         var products = Int8MatMul.Multiply(codes, _codes);
-        var result = Int8MatMul.Rescale(products, absmax, _absmax, _bias, input.dtype);
+        var result = Int8MatMul.Rescale(products, absmax, _absmax, _bias, input.dtype, Rescaling);
         if (outliers is not null && outliers.numel() > 0)
         {
             var inputPart = rows.index_select(1, outliers);
@@ -133,7 +139,7 @@ public sealed class Int8Linear : FrozenLinear
 
     /// <inheritdoc/>
     public override Tensor MaterializeWeight(ScalarType dtype)
-        => RowwiseInt8Codec.Decode(_codes, _absmax, dtype).DetachFromDisposeScope();
+        => StandIn?.Read(dtype) ?? RowwiseInt8Codec.Decode(_codes, _absmax, dtype).DetachFromDisposeScope();
 
     /// <inheritdoc/>
     /// <remarks>Cast to fp16 and quantised again.</remarks>
@@ -143,9 +149,27 @@ public sealed class Int8Linear : FrozenLinear
         RequireShape(weight);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+        if (StandIn?.Take(weight) == true) return;
         var (codes, absmax) = RowwiseInt8Codec.EncodeWeight(weight.to(StorageDevice), GetName());
         _codes.copy_(codes);
         _absmax.copy_(absmax);
+    }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<Tensor> CopyStorage()
+    {
+        using var noGrad = no_grad();
+        return [_codes.clone().DetachFromDisposeScope(), _absmax.clone().DetachFromDisposeScope()];
+    }
+
+    /// <inheritdoc/>
+    public override void RestoreStorage(IReadOnlyList<Tensor> copy)
+    {
+        ArgumentNullException.ThrowIfNull(copy);
+        using var noGrad = no_grad();
+        StandIn?.Forget();
+        _codes.copy_(copy[0]);
+        _absmax.copy_(copy[1]);
     }
 
     /// <summary>Statistics keep their dtype whatever the module is cast to; only the bias follows.</summary>

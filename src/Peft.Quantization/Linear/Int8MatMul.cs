@@ -22,21 +22,28 @@ public static class Int8MatMul
         lock (Gate) return (Tensor)Script.Value.invoke("int_mm", a, transposed);
     }
 
-    /// <summary>products * (row maximum * column maximum) / 127² + bias, in fp32, rounded to the dtype.</summary>
+    /// <summary>products * (row maximum * column maximum) * factor + bias, in fp32, rounded to the dtype.</summary>
     /// <param name="products">(rows, columns) int32.</param>
     /// <param name="rowMaxima">(rows) fp32.</param>
     /// <param name="columnMaxima">(columns) fp32.</param>
     /// <param name="bias">(columns) or null.</param>
     /// <param name="dtype">The dtype wanted.</param>
+    /// <param name="rescaling">The factor: 1 / 127², or the rounded ones of bitsandbytes.</param>
     /// <returns>(rows, columns), fresh, in the current dispose scope.</returns>
-    /// <remarks>1 / 127² is exact here; bitsandbytes' CPU code has 6.200124e-05, which makes results 1.8e-5 larger.</remarks>
-    public static Tensor Rescale(Tensor products, Tensor rowMaxima, Tensor columnMaxima, Tensor? bias, ScalarType dtype)
+    public static Tensor Rescale(
+        Tensor products, Tensor rowMaxima, Tensor columnMaxima, Tensor? bias, ScalarType dtype, Int8Rescaling rescaling = Int8Rescaling.Exact)
     {
         ArgumentNullException.ThrowIfNull(products);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var target = empty(products.shape, dtype, products.device);
-        KernelSelection.For(products.device).ScaleProducts(products, rowMaxima, columnMaxima, bias?.to(ScalarType.Float32), target);
+        float step = rescaling switch
+        {
+            Int8Rescaling.BitsandbytesCpu => 6.200124e-05f,
+            Int8Rescaling.BitsandbytesGpu => 6.200012e-05f,
+            _ => (float)(1.0 / (127.0 * 127.0)),
+        };
+        KernelSelection.For(products.device).ScaleProducts(products, rowMaxima, columnMaxima, step, bias?.to(ScalarType.Float32), target);
         return target.MoveToOuterDisposeScope();
     }
 }
