@@ -1,3 +1,4 @@
+using Peft.Quantization;
 using TorchSharp;
 
 namespace Peft.Llava;
@@ -22,6 +23,12 @@ public sealed record LlavaLoadOptions
     /// <summary>Where the model goes; null for the CPU.</summary>
     public torch.Device? Device { get; init; }
 
-    /// <summary>How linear layers are stored; null for dense. Asked for every linear layer.</summary>
+    /// <summary>
+    /// How linear layers are quantised while they are loaded, one tensor at a time; null for not at all. A checkpoint that bitsandbytes has
+    /// quantised is read as it is, without this.
+    /// </summary>
+    public QuantizationConfig? Quantization { get; init; }
+
+    /// <summary>How linear layers are stored; null for dense. Asked for every linear layer, in place of <see cref="Quantization"/>.</summary>
     public LinearStorage? Storage { get; init; }
 }

@@ -1,4 +1,5 @@
 using Peft.Core;
+using Peft.Quantization;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -13,6 +14,7 @@ internal sealed class LlavaLoader : IDisposable
     private readonly List<ITensorReader> _readers = [];
     private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = [];
     private readonly CheckpointFaults _faults = new();
+    private CheckpointQuantization _quantization = CheckpointQuantization.None;
 
     private LlavaLoader(string folder, LlavaLoadOptions options) => (_folder, _options) = (folder, options);
 
@@ -30,14 +32,15 @@ internal sealed class LlavaLoader : IDisposable
         var config = _options.Config ?? LlavaConfig.Load(_folder);
         var reader = Open(_folder);
         config = FindTower(config, reader);
+        _quantization = CheckpointQuantization.Of(_folder, config, _options);
         foreach (string key in reader.Entries.Keys) Place(config, reader, key);
         foreach (var spec in ModelManifest.Of(config))
         {
             if (!_places.TryGetValue(spec.Name, out var place)) _faults.Missing(spec.Name);
-            else _faults.CheckShape(place.Key, spec.Shape, place.Reader.Entries[place.Key].Shape);
+            else _faults.CheckShape(place.Key, spec.Shape, _quantization.ShapeOf(place.Reader, place.Key));
         }
         _faults.ThrowIfAny(_folder);
-        var (model, head) = new ModelAssembler(config, Take, _options.Storage).Build();
+        var (model, head) = new ModelAssembler(config, Take, _options.Storage ?? _quantization.Store, Stored).Build();
         return new LlavaModel(config, model, head);
     }
 
@@ -59,6 +62,12 @@ internal sealed class LlavaLoader : IDisposable
         using (mapped)
         using (no_grad())
             return mapped.to(dtype, device).DetachFromDisposeScope();
+    }
+
+    private FrozenLinear? Stored(string path, Tensor? bias)
+    {
+        var (reader, key) = _places[path + ".weight"];
+        return _quantization.Read(reader, key, path, bias, _options.Device);
     }
 
     private LlavaConfig FindTower(LlavaConfig config, ITensorReader reader)
@@ -86,7 +95,7 @@ internal sealed class LlavaLoader : IDisposable
 
     private void Place(LlavaConfig config, ITensorReader reader, string key)
     {
-        if (IsConstant(key)) return;
+        if (IsConstant(key) || _quantization.IsStatistic(key)) return;
         string? name = config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext
             ? HuggingFaceKeys.ToInternal(key, HuggingFaceKeys.Detect(reader.Entries.Keys) ?? HuggingFaceKeyStyle.ModuleTree5)
             : key;

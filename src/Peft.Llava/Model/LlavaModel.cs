@@ -11,7 +11,7 @@ namespace Peft.Llava;
 /// Everything is frozen until a part is made trainable or adapters are put on.
 /// </summary>
 /// <remarks>Letters: B samples, N packed tokens, T padded length, S supervised tokens, P features per tile, D width, V vocabulary.</remarks>
-public sealed partial class LlavaModel : nn.Module
+public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
 {
 #pragma warning disable IDE0044, CA1823 // registered by TorchSharp through reflection; adapters replace the fields' values
     [TorchSharp.Utils.ComponentName(Name = "model")] private LlavaBackbone _model;

@@ -5,7 +5,8 @@ using static TorchSharp.torch;
 namespace Peft.Llava;
 
 /// <summary>Builds the modules of a model over tensors that a source hands out by name (ownership included).</summary>
-internal sealed class ModelAssembler(LlavaConfig config, Func<string, Tensor> take, LinearStorage? storage)
+internal sealed class ModelAssembler(
+    LlavaConfig config, Func<string, Tensor> take, LinearStorage? storage, Func<string, Tensor?, FrozenLinear?>? stored = null)
 {
     /// <summary>The whole model; the source is asked for each tensor of <see cref="ModelManifest"/> once.</summary>
     public (LlavaBackbone Model, nn.Module<Tensor, Tensor> Head) Build()
@@ -23,8 +24,9 @@ internal sealed class ModelAssembler(LlavaConfig config, Func<string, Tensor> ta
 
     private nn.Module<Tensor, Tensor> Linear(string path, bool bias)
     {
-        var weight = take(path + ".weight");
         var b = bias ? take(path + ".bias") : null;
+        if (stored?.Invoke(path, b) is { } ready) return ready;          // a layer that the checkpoint holds packed
+        var weight = take(path + ".weight");
         return storage?.Invoke(path, weight, b) ?? new DenseFrozenLinear(weight, b, path[(path.LastIndexOf('.') + 1)..]);
     }
 

@@ -53,6 +53,21 @@ public static class BitsandbytesKeys
         return module.Length > 0;
     }
 
+    /// <summary>The shape that a module's weight has in full.</summary>
+    /// <param name="reader">The checkpoint.</param>
+    /// <param name="module">The module's name in it.</param>
+    /// <exception cref="QuantStateException">It is a 4-bit weight without a readable state.</exception>
+    /// <exception cref="TensorNotFoundException">There is no such weight.</exception>
+    public static IReadOnlyList<long> ShapeOf(ITensorReader reader, string module)
+    {
+        string weight = module + ".weight";
+        if (FormOf(reader, module) != StoredForm.FourBit)
+            return reader.Entries.TryGetValue(weight, out var entry) ? entry.Shape : throw new TensorNotFoundException(reader.Source, weight, [.. reader.Entries.Keys]);
+        string key = StateKey(reader.Entries.Keys, module) ?? throw Missing(reader, weight, module + StateMark + "<type>");
+        using var json = reader.Load(key);
+        return QuantStateJson.Parse(weight, json.bytes).Shape;
+    }
+
     /// <summary>Reads a 4-bit weight.</summary>
     /// <param name="reader">The checkpoint.</param>
     /// <param name="module">The module's name in it.</param>
