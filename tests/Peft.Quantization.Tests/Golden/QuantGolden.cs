@@ -57,6 +57,7 @@ internal sealed class QuantGolden : IDisposable
     /// <summary>The first rule whose glob matches.</summary>
     public JsonElement Rule(string name)
     {
+        if (_tolerance.TryGetProperty(name, out var own)) return own;
         foreach (var rule in _tolerance.EnumerateObject())
             if (rule.Name != "reason" && FileSystemName.MatchesSimpleExpression(rule.Name, name, ignoreCase: false)) return rule.Value;
         throw new InvalidOperationException($"{Case.Name}: no tolerance for {name}.");

@@ -1,0 +1,50 @@
+using Peft.Core;
+using Peft.Llava;
+using Peft.Testing;
+using TorchSharp;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace Peft.Quantization.Tests;
+
+/// <summary>Whole models: quantised while loading, and read from what bitsandbytes wrote.</summary>
+[Trait(Goldens.Trait, QuantGolden.Area)]
+public sealed class CheckpointGoldenTests
+{
+    public static IEnumerable<TheoryDataRow<string>> Checkpoints() => QuantGolden.Rows("checkpoint");
+
+    [Theory, MemberData(nameof(Checkpoints))]
+    public void Checkpoint_quantised_while_loading(string folder)
+    {
+        using var golden = new QuantGolden(folder);
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = GoldenModel.Load(golden);
+        var names = (IModuleNames)model;
+        var linears = ModuleTree.Modules(model).Where(m => m.Module is FrozenLinear).ToList();
+        Assert.Equal(GoldenModel.Names(golden.Case.Json.GetProperty("quantized_modules")),
+            linears.Where(m => m.Module is FourBitLinear or Int8Linear).Select(m => names.ToExternal(m.Path)).Order(StringComparer.Ordinal));
+        Assert.Equal(GoldenModel.Names(golden.Case.Json.GetProperty("linear_modules_left")),
+            linears.Where(m => m.Module is DenseFrozenLinear).Select(m => names.ToExternal(m.Path)).Order(StringComparer.Ordinal));
+        var left = golden.Case.Json.GetProperty("left_parameters").EnumerateObject().ToDictionary(p => p.Name, p => QuantGolden.Dtype(p.Value.GetString()!));
+        var ours = model.named_parameters().ToDictionary(p => names.ToExternal(p.name), p => p.parameter.dtype);
+        Assert.Equal(left.OrderBy(p => p.Key, StringComparer.Ordinal), ours.OrderBy(p => p.Key, StringComparer.Ordinal));
+
+        using var batch = GoldenModel.Batch(model.Config, golden.Inputs);
+        var logits = model.Forward(batch).Logits!;
+        Check(golden, "logits", logits);
+
+        using var read = LlavaModel.Load(golden.Case.PathOf("quantized"), new LlavaLoadOptions { Dtype = GoldenModel.LoadDtype(golden) });
+        GoldenModel.UsePeersConstant(read);
+        TensorAssert.Equal(logits, read.Forward(batch).Logits!, "logits of the checkpoint that bitsandbytes wrote");
+
+        using var dense = LlavaModel.Load(golden.Case.PathOf(golden.String("base")), new LlavaLoadOptions { Dtype = GoldenModel.LoadDtype(golden) });
+        Check(golden, "base_logits", dense.Forward(batch).Logits!);
+    }
+
+    private static void Check(QuantGolden golden, string name, Tensor packed)
+    {
+        var expected = GoldenModel.Packed(golden.Expected[name], golden.Inputs["attention_mask"]).to(ScalarType.Float32);
+        golden.Check(name, expected, packed.to(ScalarType.Float32), golden.Rule(name));
+    }
+}
