@@ -56,8 +56,13 @@ public sealed class JpegMarkersTests
     {
         var golden = Goldens.Cases("images").First(c => c.Name == "decode-webp-lossless");
         byte[] whole = File.ReadAllBytes(golden.PathOf(golden.Json.GetProperty("picture").GetString()!));
-        ImageDecoderTests.AssertFault(whole.AsSpan(0, whole.Length / 2), ImageFault.Truncated, "The file ends before its picture does");
-        ImageDecoderTests.AssertFault(whole.AsSpan(0, 16), ImageFault.Corrupt, "Its header cannot be read");
+        ImageDecoderTests.AssertFault(whole.AsSpan(0, whole.Length / 2), ImageFault.Truncated, "The file is shorter than its header says");
+        byte[] half = whole[..(whole.Length / 2 & ~1)];
+        BitConverter.TryWriteBytes(half.AsSpan(4), half.Length - 8);
+        BitConverter.TryWriteBytes(half.AsSpan(16), half.Length - 20);
+        ImageDecoderTests.AssertFault(half, ImageFault.Corrupt, "Its data cannot be decoded (InvalidInput)");
+        byte[] head = [.. whole[..4], 8, 0, 0, 0, .. whole[8..16]];
+        ImageDecoderTests.AssertFault(head, ImageFault.Corrupt, "Its header cannot be read");
         for (int i = 40; i < whole.Length; i++) whole[i] = 0xff;
         ImageDecoderTests.AssertFault(whole, ImageFault.Corrupt, "Its data cannot be decoded (InvalidInput)");
     }

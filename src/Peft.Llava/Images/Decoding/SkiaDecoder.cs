@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -15,6 +16,8 @@ internal static class SkiaDecoder
     public static RgbImage Decode(ReadOnlySpan<byte> data, DecodeContext context)
     {
         if (context.Format == ImageFormat.Jpeg) JpegMarkers.Check(data, context);
+        if (context.Format == ImageFormat.WebP && BinaryPrimitives.ReadUInt32LittleEndian(data[4..]) + 8L > data.Length)
+            throw context.Truncated("The file is shorter than its header says");
         try
         {
             return DecodeNative(data, context);
@@ -40,7 +43,6 @@ internal static class SkiaDecoder
             {
                 SKCodecResult result;
                 fixed (byte* pixels = rented) result = codec.GetPixels(target, (nint)pixels);
-                if (result == SKCodecResult.IncompleteInput) throw context.Truncated("The file ends before its picture does");
                 if (result != SKCodecResult.Success) throw context.Corrupt($"Its data cannot be decoded ({result})");
                 var image = DecodeContext.NewImage(width, height);
                 DropAlpha(rented.AsSpan(0, 4 * width * height), image.Pixels);
