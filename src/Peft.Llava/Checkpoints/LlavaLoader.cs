@@ -32,6 +32,7 @@ internal sealed class LlavaLoader : IDisposable
         var config = _options.Config ?? LlavaConfig.Load(_folder);
         var reader = Open(_folder);
         config = FindTower(config, reader);
+        if (config.Vision is { } vision) config.FeatureLayer.Resolve(vision.LayerCount);
         _quantization = CheckpointQuantization.Of(_folder, config, _options);
         foreach (string key in reader.Entries.Keys) Place(config, reader, key);
         foreach (var spec in ModelManifest.Of(config))

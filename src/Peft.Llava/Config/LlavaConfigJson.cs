@@ -46,7 +46,7 @@ internal static class LlavaConfigJson
             StoredDtype = Dtype(fields.Text("dtype") ?? fields.Text("torch_dtype")
                 ?? (fields.Has("text_config") ? fields.Child("text_config").Text("dtype") ?? fields.Child("text_config").Text("torch_dtype") : null)),
         };
-        if (problems.Count > 0) throw new InvalidConfigurationException(source, problems);
+        if (problems.Count > 0) throw new InvalidConfigurationException(source, [.. problems.Distinct()]);
         return config;
 
         LlavaConfig Unknown()

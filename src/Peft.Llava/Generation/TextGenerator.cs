@@ -21,10 +21,16 @@ public sealed class TextGenerator(LlavaModel model)
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         bool wasTraining = model.training;
+        var kept = new List<Tensor>();
         if (wasTraining) model.eval();
         try
         {
-            return Run(prompts, options, cancellationToken);
+            return new GenerationResult(Run(prompts, options, kept, cancellationToken), kept);
+        }
+        catch
+        {
+            kept.ForEach(scores => scores.Dispose());
+            throw;
         }
         finally
         {
@@ -32,7 +38,7 @@ public sealed class TextGenerator(LlavaModel model)
         }
     }
 
-    private GenerationResult Run(LlavaBatch prompts, GenerationOptions options, CancellationToken cancellationToken)
+    private List<List<int>> Run(LlavaBatch prompts, GenerationOptions options, List<Tensor> kept, CancellationToken cancellationToken)
     {
         int count = prompts.Layout.Count, longest = prompts.Layout.PaddedLength;
         using var cache = new KeyValueCache(model.Config.Language, count, longest + options.MaxNewTokens, model.Dtype, model.Device);
@@ -40,14 +46,12 @@ public sealed class TextGenerator(LlavaModel model)
         var eos = (options.EosTokenIds ?? model.Config.Language.EosTokenIds).ToHashSet();
         var seen = new SeenTokens(prompts, options, model.Config);
         var rows = Enumerable.Range(0, count).Select(_ => new List<int>()).ToList();
-        var kept = new List<Tensor>();
         var active = Enumerable.Range(0, count).ToList();
-        Tensor? logits = null;
         for (int step = 0; step < options.MaxNewTokens && active.Count > 0; step++)
         {
             cancellationToken.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
-            logits = step == 0
+            var logits = step == 0
                 ? model.Prefill(prompts, cache, options.ReadFirstTokenAtPadding)
                 : model.Step([.. active.Select(r => (long)rows[r][^1])], active, cache, longest + step);
             var scores = options.RepetitionPenalty == 1 ? logits : ScoreProcessing.RepetitionPenalty(logits, seen.Of(active), options.RepetitionPenalty);
@@ -64,7 +68,7 @@ public sealed class TextGenerator(LlavaModel model)
             options.OnStep?.Invoke(new GenerationStep(step, told));
             active.RemoveAll(r => eos.Contains(rows[r][^1]) || options.ShouldStop?.Invoke(r, rows[r]) == true);
         }
-        return new GenerationResult(rows, kept);
+        return rows;
     }
 
     private static int[] Choose(Tensor scores, Generator? generator)

@@ -24,10 +24,12 @@ public sealed partial class LlavaModel
     /// <param name="storage">How linear layers are stored; null for dense.</param>
     /// <returns>A frozen model in evaluation mode; the caller disposes it.</returns>
     /// <exception cref="CheckpointMismatchException">Tensors are missing, unexpected, or of another shape.</exception>
+    /// <exception cref="InvalidConfigurationException">The tower has no such feature layer.</exception>
     public static LlavaModel FromState(LlavaConfig config, IReadOnlyDictionary<string, Tensor> state, LinearStorage? storage = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(state);
+        if (config.Vision is { } vision) config.FeatureLayer.Resolve(vision.LayerCount);
         var faults = new CheckpointFaults();
         foreach (var spec in ModelManifest.Of(config))
         {

@@ -150,7 +150,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
             pixels = zeros([1, v.ChannelCount, v.ImageSize, v.ImageSize], VisionTower!.Dtype, x.device);
         if (pixels is not null)
         {
-            if (VisionTower is null) throw new BatchException(batch.SampleIds[0], "has images, but the model has no vision tower.");
+            if (VisionTower is null) throw new BatchException(batch.SampleIds[0], "has images, but the model has no vision tower. Load a LLaVA checkpoint, or leave the images out.");
             var (vision, projected) = EncodeImages(pixels);
             var features = MultimodalMerge.Gather(projected, _model.ImageNewline, batch.FeatureRows);
             x = MultimodalMerge.Apply(x, batch.ImageRows, features);
