@@ -163,15 +163,11 @@ public sealed class LLaVATrainerTests
             Keep = false,
             OnReport = r =>
             {
+                // One tensor more or less lives on between steps, by whether the last batch had an image.
                 long live = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
-                if (r.Step == 30)
-                {
-                    (tensors, bytes) = (live, ResidentBytes());
-                }
-                else if (r.Step > 30 && r.Step % 30 == 0)
-                {
-                    Assert.Equal(tensors, live);
-                }
+                if (r.Step <= 30) tensors = Math.Max(tensors, live);
+                else Assert.True(live <= tensors, $"{live} tensors live after step {r.Step}, at most {tensors} in the first 30.");
+                if (r.Step == 30) bytes = ResidentBytes();
             },
         };
         using var trainer = new LLaVATrainer(run.Peft, run, run.Options with { MaxSteps = 300, GradientCheckpointing = true }, watch);
