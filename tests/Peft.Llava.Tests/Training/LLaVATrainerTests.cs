@@ -190,7 +190,7 @@ public sealed class LLaVATrainerTests
     public void Options_that_do_not_fit_the_model_are_refused()
     {
         using var run = new TinyRun();
-        string Problem(Action make) => Assert.Throws<TrainingOptionsException>(make).Problems[0];
+        string Problem(Func<object> make) => Assert.Throws<TrainingOptionsException>(make).Problems[0];
         Assert.Equal("BatchSize 0 is not positive", Problem(() => new LLaVATrainer(run.Peft, run, run.Options with { BatchSize = 0 })));
         Assert.Equal("adapters are to be trained, but the model has none; call model.GetPeftModel(...) and give its result to the trainer, "
             + "or set Trainable to TrainableParts.Full() or ProjectorOnly()", Problem(() => new LLaVATrainer(run.Model, run, run.Options)));
