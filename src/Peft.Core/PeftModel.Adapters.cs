@@ -167,7 +167,7 @@ public sealed partial class PeftModel
                 LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
             }
             if (config.EnsureWeightTying) TieFactors(adapter);
-            foreach (string path in plan.ModulesToSave) HostAt(path, (p, module) => new ModuleToSave(p, module, _context)).Add(adapter);
+            foreach (string path in plan.ModulesToSave) HostAt(path, (p, module) => new ModuleToSave(p, module, _context, name => _names.OuterWithin(p, name))).Add(adapter);
             foreach (var (path, indices) in plan.Tokens) HostAt(path, (p, module) => new TokenRows(p, module, _context)).Add(adapter, indices);
             foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.detach().clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);

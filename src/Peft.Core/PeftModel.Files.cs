@@ -173,7 +173,7 @@ public sealed partial class PeftModel
         var modules = _names.Modules().ToDictionary(m => m.Path, m => (m.Module as IAdapterHost)?.Original ?? m.Module);
         var expected = plan.Targets.SelectMany(t => AdapterKeys.ForTarget(t, config, modules[t.Path])).ToList();
         foreach (string path in plan.ModulesToSave)
-            expected.AddRange(modules[path].named_parameters().Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{p.name}", p.parameter.shape)));
+            expected.AddRange(modules[path].named_parameters().Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.name)}", p.parameter.shape)));
         foreach (var (path, indices) in plan.Tokens)
             expected.Add(new($"{ModelNames.Prefix}{path}.token_adapter.trainable_tokens_delta", [indices.Count, LoraEmbedding.TableOf(modules[path]).shape[1]]));
         if (config.Bias == LoraBias.None) return expected;

@@ -13,11 +13,13 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
     private readonly OrderedDictionary<string, nn.Module<Tensor, Tensor>> _copies = [];
     private readonly nn.Module<Tensor, Tensor> _original;
     private readonly AdapterContext _context;
+    private readonly Func<string, string> _outer;
 
-    internal ModuleToSave(string path, nn.Module<Tensor, Tensor> original, AdapterContext context)
+    internal ModuleToSave(string path, nn.Module<Tensor, Tensor> original, AdapterContext context, Func<string, string> outer)
         : base(nameof(ModuleToSave))
     {
         ModulePath = path;
+        _outer = outer;
         _original = original;
         _context = context;
         _internal_submodules.Add("original_module", original);
@@ -40,12 +42,12 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <inheritdoc/>
     public IEnumerable<AdapterTensor> TensorsOf(string adapter)
         => _copies.TryGetValue(adapter, out var copy)
-            ? copy.named_parameters().Select(p => new AdapterTensor($"modules_to_save.{adapter}.{p.name}", p.name, p.parameter))
+            ? copy.named_parameters().Select(p => new AdapterTensor($"modules_to_save.{adapter}.{_outer(p.name)}", _outer(p.name), p.parameter))
             : [];
 
     /// <inheritdoc/>
     public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
-        => _original.named_parameters().Select(p => ($"original_module.{p.name}", p.parameter));
+        => _original.named_parameters().Select(p => ($"original_module.{_outer(p.name)}", p.parameter));
 
     /// <inheritdoc/>
     public void Remove(string adapter)

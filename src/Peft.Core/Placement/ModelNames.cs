@@ -24,6 +24,13 @@ internal sealed class ModelNames(nn.Module model)
     /// <summary>The outer path of a path in memory.</summary>
     public string Outer(string path) => _names?.ToExternal(path) ?? path;
 
+    /// <summary>The outer name, relative to a module's outer path, of a name inside that module.</summary>
+    public string OuterWithin(string outerPath, string name)
+    {
+        string whole = Outer($"{Inner(outerPath)}.{name}");
+        return whole.StartsWith(outerPath + ".", StringComparison.Ordinal) ? whole[(outerPath.Length + 1)..] : name;
+    }
+
     /// <summary>The path in memory of an outer path.</summary>
     public string Inner(string path) => _names?.ToInternal(path) ?? path;
 

@@ -56,6 +56,7 @@ public static class HuggingFaceKeys
             string number = rest.Split('.')[0];
             return int.TryParse(number, out int layer) && layer > 0 ? $"{Projector}{2 * (layer - 1)}{rest[number.Length..]}" : null;
         }
+        if (name == p.Root + "multi_modal_projector") return "model.mm_projector";
         if (name == p.Root + "image_newline") return "model.image_newline";
         if (Under(name, p.Language, out rest)) return "model." + rest;
         return Under(name, p.Head, out rest) && (rest == "lm_head" || rest.StartsWith("lm_head.", StringComparison.Ordinal)) ? rest : null;

@@ -29,17 +29,7 @@ public sealed partial class LLaVATrainer
 
     private void SaveAdapter(PeftModel peft, string folder)
     {
-        var format = Options.SaveAdapterAsPickle ? AdapterFileFormat.Bin : AdapterFileFormat.Safetensors;
-        if (peft.AdapterNames is [var only] && peft.ConfigOf(only).ExcludeModules?.Pattern == LlavaRecipe.OutsideTheLanguageModel.Pattern)
-        {
-            var adapter = peft.GetAdapterState(only);
-            var config = peft.ConfigOf(only) with { InferenceMode = true, ExcludeModules = null };
-            Write(adapter, () => AdapterFolder.Write(folder, config, adapter, format));
-        }
-        else
-        {
-            peft.Save(folder, format: format);
-        }
+        peft.Save(folder, format: Options.SaveAdapterAsPickle ? AdapterFileFormat.Bin : AdapterFileFormat.Safetensors);
         // What PEFT puts into its own file (modules_to_save) is not written twice.
         var adapterOwn = peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf)).Select(t => t.Tensor.Handle).ToHashSet();
         var state = PeftState.GetNonLoraTrainables(peft.NamedParameters().Where(p => !adapterOwn.Contains(p.Parameter.Handle)));

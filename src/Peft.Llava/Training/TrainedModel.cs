@@ -66,9 +66,13 @@ internal sealed class TrainedModel
         {
             foreach (var (_, parameter) in Peft.TrainableParameters().ToList()) parameter.requires_grad_(false);
         }
-        Model.SetTrainable(ModelPart.VisionTower, false);
-        Model.SetTrainable(ModelPart.Projector | ModelPart.ImageNewline, parts.Projector);
+        if (!HoldsAdapters(ModelPart.VisionTower)) Model.SetTrainable(ModelPart.VisionTower, false);
+        if (!HoldsAdapters(ModelPart.Projector)) Model.SetTrainable(ModelPart.Projector | ModelPart.ImageNewline, parts.Projector);
     }
+
+    // A part that adapters are on (modules_to_save, LoRA in the tower) is trained as they say.
+    private bool HoldsAdapters(ModelPart part)
+        => Peft is not null && Model.Parameters(part).Any(p => p.Name.Contains("lora_", StringComparison.Ordinal) || p.Name.Contains("modules_to_save", StringComparison.Ordinal));
 
     private sealed class Restore(Action restore) : IDisposable
     {

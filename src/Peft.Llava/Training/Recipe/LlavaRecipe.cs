@@ -72,12 +72,6 @@ public static class LlavaRecipe
         return new LlavaProcessor(tokenizer, images, template);
     }
 
-    /// <summary>
-    /// The parts that LLaVA's LoRA never means. Its script puts LoRA on before the tower is loaded, so a suffix such as <c>q_proj</c> can't mean
-    /// the tower's; ours is there from the start. LLaVA's PEFT stops at a file that has this field, so it is left out of the saved settings.
-    /// </summary>
-    internal static TargetModules OutsideTheLanguageModel { get; } = TargetModules.Regex(".*(vision_tower|mm_projector|multi_modal_projector).*");
-
     private static LoraConfig ConfigOf(LlavaArguments arguments, LlavaModel model) => new()
     {
         Rank = arguments.Lora.Rank,
@@ -89,12 +83,19 @@ public static class LlavaRecipe
             "lora_only" => LoraBias.LoraOnly,
             _ => LoraBias.None,
         },
-        TargetModules = (string[])[.. model.Model.Layers.SelectMany(l => l.named_modules()).Where(m => m.module is FrozenLinear)
-            .Select(m => m.name[(m.name.LastIndexOf('.') + 1)..]).Distinct().Order(StringComparer.Ordinal)],
-        ExcludeModules = OutsideTheLanguageModel,
+        TargetModules = TargetsOf(model),
         TaskType = "CAUSAL_LM",
         BaseModel = arguments.Model.ModelPath,
     };
+
+    // In a llava-hf model a bare name means the vision tower's layers too, so the language model is named.
+    private static TargetModules TargetsOf(LlavaModel model)
+    {
+        string[] names = model.FindAllLinearNames();
+        return model.Config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext
+            ? TargetModules.Regex($@".*language_model.*\.({string.Join('|', names)})")
+            : names;
+    }
 }
 
 /// <summary>A model ready to be trained, with or without adapters.</summary>
