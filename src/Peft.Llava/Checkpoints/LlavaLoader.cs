@@ -14,6 +14,8 @@ internal sealed class LlavaLoader : IDisposable
     private readonly List<ITensorReader> _readers = [];
     private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = [];
     private readonly CheckpointFaults _faults = new();
+    private HashSet<string>? _known;
+    private HuggingFaceKeyStyle? _style;
     private CheckpointQuantization _quantization = CheckpointQuantization.None;
 
     private LlavaLoader(string folder, LlavaLoadOptions options) => (_folder, _options) = (folder, options);
@@ -98,7 +100,7 @@ internal sealed class LlavaLoader : IDisposable
     {
         if (IsConstant(key) || _quantization.IsStatistic(key)) return;
         string? name = config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext
-            ? HuggingFaceKeys.ToInternal(key, HuggingFaceKeys.Detect(reader.Entries.Keys) ?? HuggingFaceKeyStyle.ModuleTree5)
+            ? HuggingFaceKeys.ToInternal(key, _style ??= HuggingFaceKeys.Detect(reader.Entries.Keys) ?? HuggingFaceKeyStyle.ModuleTree5)
             : key;
         if (name is null || !IsKnown(config, name)) _faults.Unexpected(key);
         else if (!IsUnused(config, name)) _places.TryAdd(name, (reader, key));
@@ -106,8 +108,6 @@ internal sealed class LlavaLoader : IDisposable
 
     private static bool IsConstant(string key)
         => key.EndsWith(".position_ids", StringComparison.Ordinal) || key.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal);
-
-    private HashSet<string>? _known;
 
     private bool IsKnown(LlavaConfig config, string name)
         => (_known ??= [.. ModelManifest.Of(config).Select(s => s.Name)]).Contains(name) || IsUnused(config, name);

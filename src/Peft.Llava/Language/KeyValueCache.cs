@@ -44,31 +44,36 @@ public sealed class KeyValueCache : IDisposable
 
     /// <summary>Stores a layer's new keys and values and attends to everything up to each token.</summary>
     /// <param name="layer">The layer's number.</param>
-    /// <param name="query">(N, Hq, d), rotated.</param>
-    /// <param name="key">(N, Hkv, d), rotated.</param>
-    /// <param name="value">(N, Hkv, d).</param>
-    /// <param name="layout">New tokens of each active sequence.</param>
-    /// <returns>A fresh (N, Hq, d) tensor in the current dispose scope.</returns>
-    internal Tensor Attend(int layer, Tensor query, Tensor key, Tensor value, SequenceLayout layout)
+    /// <param name="query">(N, Hq·d), not yet rotated.</param>
+    /// <param name="key">(N, Hkv·d), not yet rotated.</param>
+    /// <param name="value">(N, Hkv·d).</param>
+    /// <param name="context">New tokens of each active sequence, and their rotation.</param>
+    /// <returns>A fresh (N, Hq·d) tensor in the current dispose scope.</returns>
+    internal Tensor Attend(int layer, Tensor query, Tensor key, Tensor value, DecoderContext context)
     {
         using var scope = NewDisposeScope();
-        long group = query.shape[1] / key.shape[1];
+        var layout = context.Layout;
+        if (layout.PaddedLength == 1 && layout.TokenCount == layout.Count && DecodingAttention.CanRun(query, _keys[layer]))
+        {
+            var places = new (int, int)[layout.Count];
+            for (int s = 0; s < places.Length; s++) places[s] = (SequenceOf(s), _lengths[SequenceOf(s)]);
+            return DecodingAttention.Apply(query, key, value, context.Rope, _keys[layer], _values[layer], places, Remember).MoveToOuterDisposeScope();
+        }
+        long rows = query.shape[0], width = _keys[layer].shape[3];
+        var k = RotaryEmbedding.Rotate(key.view(rows, -1, width), context.Rope.Cos, context.Rope.Sin);
+        var v = value.view(rows, -1, width);
+        if (Remember) Store(layer, k, v, layout);
+        bool fromNothing = Remember && Enumerable.Range(0, layout.Count).All(s => _lengths[SequenceOf(s)] == 0);
+        if (fromNothing && KernelChoice.Fuses(rows)) return RotaryAttention.Apply(query, key, value, context.Rope, layout).MoveToOuterDisposeScope();
+        var q = RotaryEmbedding.Rotate(query.view(rows, -1, width), context.Rope.Cos, context.Rope.Sin);
         var outputs = new Tensor[layout.Count];
         for (int s = 0; s < layout.Count; s++)
         {
-            int sequence = Active is null ? s : Active[s];
-            int before = _lengths[sequence], fresh = layout.Lengths[s];
-            var keys = _keys[layer][sequence];
-            var values = _values[layer][sequence];
-            if (Remember)
-            {
-                keys.narrow(1, before, fresh).copy_(key.narrow(0, layout.Offsets[s], fresh).transpose(0, 1));
-                values.narrow(1, before, fresh).copy_(value.narrow(0, layout.Offsets[s], fresh).transpose(0, 1));
-            }
-            int seen = Remember ? before + fresh : before;
-            outputs[s] = One(query.narrow(0, layout.Offsets[s], fresh), keys.narrow(1, 0, seen), values.narrow(1, 0, seen), before, group);
+            int before = _lengths[SequenceOf(s)], seen = Remember ? before + layout.Lengths[s] : before;
+            outputs[s] = One(q.narrow(0, layout.Offsets[s], layout.Lengths[s]), _keys[layer][SequenceOf(s)].narrow(1, 0, seen),
+                _values[layer][SequenceOf(s)].narrow(1, 0, seen), before);
         }
-        return (outputs.Length == 1 ? outputs[0] : cat(outputs, 0)).MoveToOuterDisposeScope();
+        return cat(outputs, 0).reshape(rows, -1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Accepts the tokens that the layers have stored.</summary>
@@ -76,7 +81,7 @@ public sealed class KeyValueCache : IDisposable
     internal void Advance(SequenceLayout layout)
     {
         if (!Remember) return;
-        for (int s = 0; s < layout.Count; s++) _lengths[Active is null ? s : Active[s]] += layout.Lengths[s];
+        for (int s = 0; s < layout.Count; s++) _lengths[SequenceOf(s)] += layout.Lengths[s];
     }
 
     /// <summary>Throws unless there is room.</summary>
@@ -84,7 +89,7 @@ public sealed class KeyValueCache : IDisposable
     {
         for (int s = 0; Remember && s < layout.Count; s++)
         {
-            int wanted = _lengths[Active is null ? s : Active[s]] + layout.Lengths[s];
+            int wanted = _lengths[SequenceOf(s)] + layout.Lengths[s];
             if (wanted > _capacity) throw new InvalidOperationException($"The cache holds {_capacity} tokens per sequence, {wanted} are wanted.");
         }
     }
@@ -96,19 +101,27 @@ public sealed class KeyValueCache : IDisposable
         foreach (var tensor in _values) tensor.Dispose();
     }
 
-    /// <summary>(L, Hq, d) against (Hkv, seen, d): the query heads of a group are extra queries of their key head, so nothing is repeated.</summary>
-    private static Tensor One(Tensor query, Tensor keys, Tensor values, int before, long group)
+    private int SequenceOf(int active) => Active is null ? active : Active[active];
+
+    private void Store(int layer, Tensor keys, Tensor values, SequenceLayout layout)
     {
-        long length = query.shape[0], heads = keys.shape[0], d = keys.shape[2];
-        if (length == 1)
+        for (int s = 0; s < layout.Count; s++)
         {
-            var q = query.view(1, heads, group, d);
-            return nn.functional.scaled_dot_product_attention(q, keys.unsqueeze(0), values.unsqueeze(0)).view(1, heads * group, d);
+            int sequence = SequenceOf(s), before = _lengths[sequence], fresh = layout.Lengths[s];
+            _keys[layer][sequence].narrow(1, before, fresh).copy_(keys.narrow(0, layout.Offsets[s], fresh).transpose(0, 1));
+            _values[layer][sequence].narrow(1, before, fresh).copy_(values.narrow(0, layout.Offsets[s], fresh).transpose(0, 1));
         }
+    }
+
+    /// <summary>(L, Hq, d) against (Hkv, seen, d): each token sees all that was there before, and the new ones up to itself.</summary>
+    private Tensor One(Tensor query, Tensor keys, Tensor values, int before)
+    {
+        long length = query.shape[0], group = query.shape[1] / keys.shape[0];
         var k = (group > 1 ? keys.repeat_interleave(group, 0) : keys).unsqueeze(0);
         var v = (group > 1 ? values.repeat_interleave(group, 0) : values).unsqueeze(0);
-        var many = query.transpose(0, 1).unsqueeze(0);
-        var mask = before == 0 ? null : ones(length, keys.shape[1], ScalarType.Bool, query.device).tril(before);
-        return nn.functional.scaled_dot_product_attention(many, k, v, mask, is_casual: before == 0).squeeze(0).transpose(0, 1);
+        var q = query.transpose(0, 1).unsqueeze(0);
+        bool causal = Remember && before == 0;
+        var mask = causal || !Remember ? null : ones(length, keys.shape[1], ScalarType.Bool, query.device).tril(before);
+        return nn.functional.scaled_dot_product_attention(q, k, v, mask, is_casual: causal).squeeze(0).transpose(0, 1);
     }
 }

@@ -12,19 +12,17 @@ public sealed class LlamaAttention : nn.Module
     [TorchSharp.Utils.ComponentName(Name = "v_proj")] private nn.Module<Tensor, Tensor> _value;
     [TorchSharp.Utils.ComponentName(Name = "o_proj")] private nn.Module<Tensor, Tensor> _output;
 #pragma warning restore IDE0044, CA1823
-    private readonly int _headDim;
     private readonly int _layer;
 
     internal LlamaAttention(
         nn.Module<Tensor, Tensor> query, nn.Module<Tensor, Tensor> key, nn.Module<Tensor, Tensor> value, nn.Module<Tensor, Tensor> output,
-        int headDim, int layer)
+        int layer)
         : base(nameof(LlamaAttention))
     {
         _query = query;
         _key = key;
         _value = value;
         _output = output;
-        _headDim = headDim;
         _layer = layer;
         RegisterComponents();
     }
@@ -33,19 +31,10 @@ public sealed class LlamaAttention : nn.Module
     internal Tensor Forward(Tensor x, DecoderContext context)
     {
         using var scope = NewDisposeScope();
-        if (context.Cache is null)
-        {
-            var (q, k, v) = (_query.call(x), _key.call(x), _value.call(x));
-            var attended = KernelChoice.Fuses(x.shape[0])
-                ? RotaryAttention.Apply(q, k, v, context.Rope, context.Layout)
-                : RotaryAttention.Reference(q, k, v, context.Rope, context.Layout);
-            return _output.call(attended).MoveToOuterDisposeScope();
-        }
-        var query = RotaryEmbedding.Rotate(Split(_query.call(x)), context.Rope.Cos, context.Rope.Sin);
-        var key = RotaryEmbedding.Rotate(Split(_key.call(x)), context.Rope.Cos, context.Rope.Sin);
-        var mixed = context.Cache.Attend(_layer, query, key, Split(_value.call(x)), context.Layout);
-        return _output.call(mixed.reshape(x.shape[0], -1)).MoveToOuterDisposeScope();
+        var (q, k, v) = (_query.call(x), _key.call(x), _value.call(x));
+        var attended = context.Cache is { } cache ? cache.Attend(_layer, q, k, v, context)
+            : KernelChoice.Fuses(x.shape[0]) ? RotaryAttention.Apply(q, k, v, context.Rope, context.Layout)
+            : RotaryAttention.Reference(q, k, v, context.Rope, context.Layout);
+        return _output.call(attended).MoveToOuterDisposeScope();
     }
-
-    private Tensor Split(Tensor x) => x.view(x.shape[0], -1, _headDim);
 }

@@ -36,7 +36,7 @@ internal sealed class ModelAssembler(
         string p = $"model.layers.{index}.";
         var attention = new LlamaAttention(
             Linear(p + "self_attn.q_proj", c.AttentionBias), Linear(p + "self_attn.k_proj", c.AttentionBias),
-            Linear(p + "self_attn.v_proj", c.AttentionBias), Linear(p + "self_attn.o_proj", c.AttentionBias), c.HeadDim, index);
+            Linear(p + "self_attn.v_proj", c.AttentionBias), Linear(p + "self_attn.o_proj", c.AttentionBias), index);
         var mlp = new LlamaMlp(
             Linear(p + "mlp.gate_proj", c.MlpBias), Linear(p + "mlp.up_proj", c.MlpBias), Linear(p + "mlp.down_proj", c.MlpBias));
         return new LlamaLayer(attention, mlp, new RmsNorm(take(p + "input_layernorm.weight"), c.NormEpsilon),
