@@ -121,16 +121,19 @@ public sealed partial class PeftModel : IDisposable
         });
     }
 
-    /// <summary>Makes other adapters the active ones until the scope is disposed. Which are trained does not change.</summary>
+    /// <summary>
+    /// Makes other adapters the active ones until the scope is disposed, for all samples alike. Which are trained does not change.
+    /// </summary>
     /// <param name="adapters">Their names, in the order in which they are added up.</param>
     /// <returns>The scope.</returns>
     /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
     public IDisposable WithAdapters(params IReadOnlyList<string> adapters)
     {
         foreach (string adapter in adapters) ConfigOf(adapter);
-        var active = _context.Active;
-        _context.Active = [.. adapters];
-        return new AdapterScope(() => _context.Active = active);
+        CheckTogether(adapters);
+        var (active, samples) = (_context.Active, _context.Samples);
+        (_context.Active, _context.Samples) = ([.. adapters], null);
+        return new AdapterScope(() => (_context.Active, _context.Samples) = (active, samples));
     }
 
     /// <summary>Gives each sample of a batch an adapter of its own until the scope is disposed.</summary>

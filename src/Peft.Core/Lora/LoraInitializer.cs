@@ -35,6 +35,8 @@ internal static class LoraInitializer
     private static (Tensor A, Tensor B) Factors(LoraLayer layer, LoraConfig config, PlannedTarget target, AdapterOptions options, bool filled)
     {
         long r = target.Rank;
+        bool spectral = config.Init.ChangesBase || config.Init == LoraInit.Orthogonal;
+        if (spectral && layer is not LoraLinear) throw new UnsupportedTargetException(layer.ModulePath, $"init_lora_weights '{config.Init}' works on linear layers only.");
         if (layer is LoraEmbedding)
         {
             var table = randn(target.OutFeatures, r);
@@ -48,11 +50,7 @@ internal static class LoraInitializer
             shapeB = [target.OutFeatures, r, 1, 1];
         }
         var init = config.Init;
-        if (init.ChangesBase || init == LoraInit.Orthogonal)
-        {
-            if (layer is not LoraLinear) throw new UnsupportedTargetException(layer.ModulePath, $"init_lora_weights '{init}' works on linear layers only.");
-            return SpectralInit.Factors((LoraLinear)layer, config, target, options);
-        }
+        if (spectral) return SpectralInit.Factors((LoraLinear)layer, config, target, options);
         if (filled) return (zeros(shapeA), zeros(shapeB));
         if (init == LoraInit.Gaussian) return (empty(shapeA).normal_(0, 1.0 / r), zeros(shapeB));
         var a = Uniform(shapeA);

@@ -95,13 +95,14 @@ internal sealed class TargetMatcher
 
     private string? KeyFor((string Key, Regex Pattern)[] patterns, string field, string path)
     {
+        string? first = null;
         foreach (var (key, pattern) in patterns)
         {
             if (!pattern.IsMatch(path)) continue;
             UnusedKeys.Remove($"{field}['{key}']");
-            return key;
+            first ??= key;
         }
-        return null;
+        return first;
     }
 
     private bool IsLayerMeant(string path)

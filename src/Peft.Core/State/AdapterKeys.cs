@@ -44,7 +44,7 @@ internal static class AdapterKeys
         foreach (var (key, entry) in file)
         {
             if (!wanted.TryGetValue(key, out var want))
-                faults.Add($"{key}: the model has no place for it{Nearest(key, missing.Count > 0 ? missing : wanted.Keys)}");
+                faults.Add($"{key}: the model has no place for it{Nearest(key, missing.Count > 0 ? missing : wanted.Keys.ToList())}");
             else if (!entry.Shape.SequenceEqual(want.Shape))
                 faults.Add($"{key}: file has ({string.Join(", ", entry.Shape)}), model wants ({string.Join(", ", want.Shape)})");
             else if (!is_floating_point(entry.Dtype))
@@ -56,8 +56,10 @@ internal static class AdapterKeys
 
     private static bool IsEmbeddingName(string path) => EmbeddingNames.Contains(path[(path.LastIndexOf('.') + 1)..]);
 
-    private static string Nearest(string key, IEnumerable<string> candidates)
+    private static string Nearest(string key, IReadOnlyCollection<string> candidates)
     {
+        // A missing or doubled prefix is far off by characters, but the most likely slip.
+        if (candidates.FirstOrDefault(c => c.EndsWith("." + key, StringComparison.Ordinal) || key.EndsWith("." + c, StringComparison.Ordinal)) is { } same) return $"; the nearest is {same}";
         string? best = candidates.MinBy(c => Distance(key, c));
         return best is not null && Distance(key, best) <= Math.Max(3, key.Length / 3) ? $"; the nearest is {best}" : "";
     }
