@@ -1,0 +1,21 @@
+using Peft.Llava;
+using Peft.Samples;
+
+namespace FinetuneLora;
+
+/// <summary>What LLaVA's train.py does with the same flags.</summary>
+internal static class FlagsJob
+{
+    public static int Run(string[] flags, CancellationToken stop)
+    {
+        var arguments = LlavaCommandLine.Parse(flags);
+        using var prepared = LlavaRecipe.PrepareModel(arguments);
+        var data = LlavaRecipe.PrepareData(arguments, prepared.Model);
+        var progress = new ProgressLine("train");
+        using var trainer = prepared.TrainerFor(data, arguments.Training, progress);
+        trainer.Train(stop);
+        trainer.SaveModel();
+        Console.WriteLine($"saved in {arguments.Training.OutputDirectory}");
+        return 0;
+    }
+}

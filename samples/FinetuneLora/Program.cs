@@ -1,0 +1,20 @@
+using FinetuneLora;
+using Peft.Core;
+
+// Without arguments: the whole job on the data in samples/data. With arguments: LLaVA's own flags, as its finetune_lora.sh gives them.
+try
+{
+    using var stop = new CancellationTokenSource();
+    Console.CancelKeyPress += (_, e) =>
+    {
+        e.Cancel = true;
+        stop.Cancel();
+    };
+    PeftEnvironment.EnsureLibtorch();
+    return args.Length == 0 ? new DemoJob(stop.Token).Run() : FlagsJob.Run(args, stop.Token);
+}
+catch (PeftException e)
+{
+    Console.Error.WriteLine(e.Message);
+    return 1;
+}
