@@ -1,5 +1,57 @@
+using System.Diagnostics;
 using Peft.Benchmarks;
 using static TorchSharp.torch;
+
+// Peft.Benchmarks [--scenario NAME | --all] [--size medium] [--batch 2] [--steps 4] [--threads 2] [--out folder] [--clock wall|cpu]
+string[] others = ["load", "generate", "data", "save_adapter", "merge"];
+string sizeName = Option("size", "medium"), output = Option("out", "");
+int batch = int.Parse(Option("batch", sizeName == "wide" ? "1" : "2")), steps = int.Parse(Option("steps", "4"));
+string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
+var size = BenchmarkSize.Of(sizeName);
+string folder = BenchmarkCheckpoint.Ensure(root, sizeName, size);
+
+if (args.Contains("--all"))
+{
+    // Each scenario in a process of its own, so that memory and warm-up are its own.
+    int failed = 0;
+    foreach (string name in TrainingSetup.All.Select(s => s.Name).Concat(others))
+    {
+        using var child = Process.Start(Environment.ProcessPath!, [.. Self(), .. args.Where(a => a != "--all"), "--scenario", name]);
+        child.WaitForExit();
+        if (child.ExitCode != 0) failed++;
+    }
+    return failed;
+}
+
+set_num_threads(int.Parse(Option("threads", "2")));
+Clock.ProcessorTime = Option("clock", "wall") == "cpu";
+string scenario = Option("scenario", "lora_bf16");
+var result = TrainingSetup.All.FirstOrDefault(s => s.Name == scenario) is { } setup
+    ? TrainingScenario.Run(setup, sizeName, batch, steps, folder)
+    : Other(scenario);
+Table.Print(result);
+if (output.Length > 0)
+{
+    Directory.CreateDirectory(output);
+    result.Write(Path.Combine(output, $"{sizeName}-{scenario}.json"));
+}
+return 0;
+
+BenchmarkResult Other(string name)
+{
+    double before = GemmPeak.Measure(ScalarType.BFloat16);
+    var rows = name switch
+    {
+        "load" => LoadScenario.Run(folder, steps),
+        "generate" => GenerationScenario.Run(folder, size, steps),
+        "data" => DataScenario.Run(size, steps),
+        "save_adapter" => AdapterScenario.SaveAndLoad(folder, steps),
+        "merge" => AdapterScenario.Merge(folder, steps),
+        _ => throw new ArgumentException($"There is no scenario '{name}'. Scenarios: "
+            + string.Join(", ", TrainingSetup.All.Select(s => s.Name).Concat(others)) + "."),
+    };
+    return new BenchmarkResult("Peft.Llava", name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, GemmPeak.Measure(ScalarType.BFloat16), rows);
+}
 
 string Option(string name, string fallback)
 {
@@ -7,13 +59,5 @@ string Option(string name, string fallback)
     return at >= 0 && at + 1 < args.Length ? args[at + 1] : fallback;
 }
 
-string scenario = Option("scenario", "lora_bf16"), sizeName = Option("size", "medium");
-int batch = int.Parse(Option("batch", "2")), steps = int.Parse(Option("steps", "4"));
-set_num_threads(int.Parse(Option("threads", "2")));
-Clock.ProcessorTime = Option("clock", "wall") == "cpu";
-string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
-var setup = TrainingSetup.All.Single(s => s.Name == scenario);
-string folder = BenchmarkCheckpoint.Ensure(root, sizeName, BenchmarkSize.Of(sizeName));
-var result = TrainingScenario.Run(setup, sizeName, batch, steps, folder, false);
-foreach (var row in result.Rows)
-    Console.WriteLine($"{row.Variant} {row.SecondsMedian:F3} s  {row.Rate:F1} {row.RateUnit}  MFU {row.MfuPercent:F1} %  peak {row.PeakRssMb:F0} MB  gemm {result.GemmBefore:F0}/{result.GemmAfter:F0}  {row.Note}");
+// Under "dotnet program.dll" the process is dotnet itself and wants the program first.
+static string[] Self() => Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [Environment.GetCommandLineArgs()[0]] : [];

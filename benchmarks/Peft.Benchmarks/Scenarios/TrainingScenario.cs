@@ -29,16 +29,12 @@ internal static class TrainingScenario
     private static readonly TargetModules Targets = TargetModules.Regex(@"model\.(language_model\.)?layers\..*_proj");
 
     /// <summary>Runs a scenario in this process.</summary>
-    public static BenchmarkResult Run(TrainingSetup setup, string sizeName, int batch, int steps, string folder, bool profile)
+    public static BenchmarkResult Run(TrainingSetup setup, string sizeName, int batch, int steps, string folder)
     {
         var size = BenchmarkSize.Of(sizeName);
         bool reset = ProcessMemory.ResetPeak();
         using var model = LlavaModel.Load(folder, new LlavaLoadOptions { Dtype = setup.Base });
-        manual_seed(1);
-        using var peft = model.GetPeftModel(
-            new LoraConfig { Rank = Rank, Alpha = 256, Dropout = 0.05, TargetModules = Targets },
-            options: new AdapterOptions { UpcastToFloat32 = setup.Float32Adapter });
-        peft.Precision = AdapterPrecision.BaseDtype;
+        using var peft = Adapt(model, setup.Float32Adapter);
         model.SetTrainable(ModelPart.Projector, true);
         model.GradientCheckpointing = setup.Checkpointing;
         model.train();
@@ -72,6 +68,17 @@ internal static class TrainingScenario
             100 * flops / total / 1e9 / Math.Max(before, after), peak,
             $"after load {resident:F0} MB; anonymous {anonymous:F0} MB; peak reset {reset}; losses {string.Join(" ", losses.Select(l => l.ToString("F4")))}");
         return new BenchmarkResult("Peft.Llava", setup.Name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, after, [row]);
+    }
+
+    /// <summary>Puts the benchmark's adapter on a model.</summary>
+    internal static PeftModel Adapt(LlavaModel model, bool float32)
+    {
+        manual_seed(1);
+        var peft = model.GetPeftModel(
+            new LoraConfig { Rank = Rank, Alpha = 256, Dropout = 0.05, TargetModules = Targets },
+            options: new AdapterOptions { UpcastToFloat32 = float32 });
+        peft.Precision = AdapterPrecision.BaseDtype;
+        return peft;
     }
 
     private static double Step(LlavaModel model, List<NamedParameter> parameters, AdamW optimizer, LlavaBatch data)
