@@ -15,7 +15,7 @@ internal static class DataScenario
             for (int i = 0; i < 8; i++) File.WriteAllBytes(Path.Combine(folder, $"{i}.jpg"), Picture(i));
             using var tiny = TinyLlava.Create();
             var images = new ClipImageProcessor(ImageProcessorConfig.Clip(size.Vision.Image), AspectPolicy.Pad);
-            var processor = new LlavaProcessor(tiny.Tokenizer, images, Templates.V1);
+            var processor = new LlavaProcessor(tiny.Tokenizer, images, Templates.Default);
             var samples = Enumerable.Range(0, size.DataSamples).Select(i => new LlavaSample(i, i.ToString(), [$"{i % 8}.jpg"],
             [
                 new ConversationTurn("human", "<image>\nWhat is shown here, and what could it be used for in everyday life?"),
