@@ -56,7 +56,11 @@ public sealed class DenseFrozenLinear : FrozenLinear
     public Parameter Weight => _weight;
 
     /// <inheritdoc/>
-    public override Tensor Apply(Tensor input) => nn.functional.linear(input, _weight, _bias);
+    public override Tensor Apply(Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        return FewRowsProduct.CanRun(input, _weight) ? FewRowsProduct.Run(input, _weight, _bias) : nn.functional.linear(input, _weight, _bias);
+    }
 
     /// <inheritdoc/>
     public override Tensor ApplyTransposed(Tensor gradOutput)

@@ -27,6 +27,21 @@ public sealed class DenseFrozenLinearTests
         Assert.Null(layer.Weight.grad);
     }
 
+    [Theory]
+    [InlineData(1, 7, 5), InlineData(2, 129, 33), InlineData(3, 64, 40), InlineData(4, 200, 65)]
+    public void A_few_bfloat16_rows_equal_the_float32_product_rounded_once(long rows, long width, long outputs)
+    {
+        using var scope = NewDisposeScope();
+        manual_seed(4);
+        var (x, w, b) = (randn(rows, 1, width).bfloat16(), randn(outputs, width).bfloat16(), randn(outputs).bfloat16());
+        using var layer = new DenseFrozenLinear(w.clone(), b.clone());
+        var expected = nn.functional.linear(x.to(ScalarType.Float32), w.to(ScalarType.Float32), b.to(ScalarType.Float32));
+        using var noGrad = no_grad();
+        var got = layer.call(x);
+        Assert.Equal(ScalarType.BFloat16, got.dtype);
+        TensorAssert.Close(expected, got, 1e-5, 1.0 / 256, "output");
+    }
+
     [Fact]
     public void A_trained_bias_gets_its_gradient()
     {
