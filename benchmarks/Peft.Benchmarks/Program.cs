@@ -43,7 +43,7 @@ BenchmarkResult Other(string name)
     var rows = name switch
     {
         "load" => LoadScenario.Run(folder, steps),
-        //GEN
+        "generate" => GenerationScenario.Run(folder, size, steps),
         "data" => DataScenario.Run(size, steps),
         "save_adapter" => AdapterScenario.SaveAndLoad(folder, steps),
         "merge" => AdapterScenario.Merge(folder, steps),
