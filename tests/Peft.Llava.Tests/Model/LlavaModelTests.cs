@@ -6,6 +6,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests;
 
+[Collection(ProcessWideState.Name)]
 public sealed class LlavaModelTests
 {
     [Theory, InlineData(false), InlineData(true)]

@@ -7,6 +7,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests.Training;
 
+[Collection(ProcessWideState.Name)]
 public sealed class LLaVATrainerTests
 {
     [Fact]
