@@ -1,4 +1,3 @@
-using System.Globalization;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -6,8 +5,6 @@ namespace Peft.Llava;
 
 public sealed partial class LLaVATrainer
 {
-    private const string CheckpointPrefix = "checkpoint-";
-
     /// <summary>
     /// Writes what was trained as LLaVA does. Adapters: <c>adapter_model.safetensors</c>, <c>adapter_config.json</c>,
     /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c> with the tokenizer's
@@ -33,7 +30,7 @@ public sealed partial class LLaVATrainer
         // What PEFT puts into its own file (modules_to_save) is not written twice.
         var adapterOwn = peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf)).Select(t => t.Tensor.Handle).ToHashSet();
         var state = PeftState.GetNonLoraTrainables(peft.NamedParameters().Where(p => !adapterOwn.Contains(p.Parameter.Handle)));
-        Write(state, () => PickleWriter.Write(Path.Combine(folder, "non_lora_trainables.bin"), state));
+        Write(state, () => PickleWriter.Write(Path.Combine(folder, NonLoraTrainables.FileName), state));
     }
 
     private void SaveProjector(string folder)
@@ -46,36 +43,7 @@ public sealed partial class LLaVATrainer
     {
         var state = Copies(_ => true);
         Write(state, () => SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), state, SafetensorsWriter.PyTorchMetadata));
-        if (Path.GetDirectoryName(_trained.Model.Config.Source) is { Length: > 0 } source && Directory.Exists(source))
-            OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
-    }
-
-    /// <summary>A checkpoint folder appears whole or not at all: it is written under another name and renamed.</summary>
-    private void SaveCheckpoint()
-    {
-        string name = CheckpointPrefix + StepsDone.ToString(CultureInfo.InvariantCulture);
-        string target = Path.Combine(Options.OutputDirectory, name), pending = Path.Combine(Options.OutputDirectory, $".{name}.tmp");
-        try
-        {
-            if (Directory.Exists(pending)) Directory.Delete(pending, recursive: true);
-            Save(pending, useCache: false);
-            if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
-            Directory.Move(pending, target);
-            RemoveOldCheckpoints();
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new FileWriteException(target, e);
-        }
-    }
-
-    private void RemoveOldCheckpoints()
-    {
-        if (Options.SaveTotalLimit is not int limit) return;
-        var all = Directory.EnumerateDirectories(Options.OutputDirectory, CheckpointPrefix + "*")
-            .Select(path => (Path: path, Step: int.TryParse(Path.GetFileName(path).AsSpan(CheckpointPrefix.Length), CultureInfo.InvariantCulture, out int step) ? step : -1))
-            .Where(c => c.Step >= 0).OrderBy(c => c.Step).ToList();
-        foreach (var (path, _) in all.Take(Math.Max(0, all.Count - limit))) Directory.Delete(path, recursive: true);
+        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
     }
 
     private OrderedDictionary<string, Tensor> Copies(Func<string, bool> wanted)

@@ -19,6 +19,8 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly StepPlan _plan;
     private readonly LearningRateSchedule _schedule;
     private readonly TrainingHistory _history = new();
+    private bool _began;
+    private StepBoundary? _boundary;
 
     /// <summary>Creates a trainer of adapters (and of the projector, by <see cref="TrainingOptions.Trainable"/>).</summary>
     /// <param name="peft">The adapters of a <see cref="LlavaModel"/>.</param>
@@ -95,8 +97,8 @@ public sealed partial class LLaVATrainer : IDisposable
 
     /// <summary>Trains to the end, or until an observer stops it. Once per trainer.</summary>
     /// <param name="cancellation">
-    /// Ends the training between two micro-batches. The model then has the weights of <see cref="StepsDone"/> steps, and
-    /// <see cref="SaveModel"/> saves them.
+    /// Ends the training between two micro-batches. The model then has the weights of <see cref="StepsDone"/> steps; with a
+    /// <see cref="TrainingOptions.SaveStrategy"/> a checkpoint of them is written, otherwise <see cref="SaveModel"/> saves them.
     /// </param>
     /// <returns>What was done.</returns>
     /// <exception cref="TrainingCanceledException">The token was cancelled.</exception>
@@ -105,11 +107,12 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <exception cref="FileWriteException">A checkpoint could not be written; earlier files are as they were.</exception>
     public TrainingSummary Train(CancellationToken cancellation = default)
     {
-        if (StepsDone > 0) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
+        if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
+        _began = true;
         OutputFolder.Probe(Options.OutputDirectory);
         Tf32.Apply(Options);
         using var mode = _trained.Training(Options);
-        using var random = TorchSeed.Use(Options.Seed);
+        using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
         var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm);
         var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups);
         foreach (var observer in _observers) observer.OnStart(start);
@@ -117,11 +120,12 @@ public sealed partial class LLaVATrainer : IDisposable
         bool stopped = false;
         try
         {
-            using var batches = new BatchSource(_data, _plan.Steps(), Options.DataWorkers, cancellation);
+            using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position), Options.DataWorkers, cancellation);
             while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report);
         }
         catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
         {
+            if (Options.SaveStrategy != SaveStrategy.None && _boundary is { } last) SaveCheckpoint(last);
             throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
         }
         var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps);
@@ -159,7 +163,8 @@ public sealed partial class LLaVATrainer : IDisposable
                 DataWaitSeconds = wait,
             };
             _history.Add(report, Options.LoggingSteps);
-            if (IsCheckpoint(work.Plan)) SaveCheckpoint();
+            _boundary = new StepBoundary(work.Plan.After, TorchSeed.State());
+            if (IsCheckpoint(work.Plan)) SaveCheckpoint(_boundary);
             return report;
         }
     }
@@ -188,6 +193,9 @@ public sealed partial class LLaVATrainer : IDisposable
         SaveStrategy.Epoch => step.EndsEpoch,
         _ => false,
     };
+
+    /// <summary>Where a step ended: what a checkpoint of it needs beside the weights, even if the next step was begun.</summary>
+    private sealed record StepBoundary(PlanPosition Position, byte[] TorchRandom);
 
     private static LlavaTrainingData DataFor(LlavaModel model, LlavaDataset data, TrainingOptions options)
     {

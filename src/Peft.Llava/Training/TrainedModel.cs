@@ -35,6 +35,13 @@ internal sealed class TrainedModel
 
     public IEnumerable<NamedParameter> Trained => Parameters.Where(p => p.Parameter.requires_grad);
 
+    /// <summary>For adapters' tensors the name in the adapter's file, by the name in memory.</summary>
+    public Dictionary<string, string> FileNames()
+        => Peft is null
+            ? []
+            : Peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf).Select(t => (Memory: $"base_model.model.{h.ModulePath}.{t.MemoryName}", File: $"base_model.model.{h.ModulePath}.{t.DiskName}")))
+                .ToDictionary(n => n.Memory, n => n.File, StringComparer.Ordinal);
+
     public IReadOnlyList<ParameterGroup> Groups(TrainingOptions options)
         => ParameterGroups.Build(Trained, p => _norms.Contains(p.Parameter.Handle), options.LearningRate, options.ProjectorLearningRate, options.WeightDecay);
 

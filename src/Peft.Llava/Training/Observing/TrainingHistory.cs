@@ -32,6 +32,15 @@ internal sealed class TrainingHistory
         _lastLogged = report.Step;
     }
 
+    public HistoryState State => new([.. _entries], _sinceLog, _total, _lastLogged, _tokens, Steps, Epoch);
+
+    public void Restore(HistoryState state)
+    {
+        _entries.Clear();
+        _entries.AddRange(state.Entries);
+        (_sinceLog, _total, _lastLogged, _tokens, Steps, Epoch) = (state.SinceLog, state.Total, state.LastLogged, state.Tokens, state.Steps, state.Epoch);
+    }
+
     public TrainingSummary Finish(double seconds, bool stopped)
         => Summary = new TrainingSummary(Steps, Epoch, Steps == 0 ? 0 : _total / Steps, _tokens, seconds, stopped);
 }

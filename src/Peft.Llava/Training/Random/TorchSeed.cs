@@ -7,9 +7,28 @@ internal sealed class TorchSeed : IDisposable
 {
     private readonly Tensor _found = get_rng_state().DetachFromDisposeScope();
 
-    private TorchSeed(long seed) => manual_seed(seed);
+    public static IDisposable Use(long seed)
+    {
+        var scope = new TorchSeed();
+        manual_seed(seed);
+        return scope;
+    }
 
-    public static IDisposable Use(long seed) => new TorchSeed(seed);
+    /// <summary>The present state, 5 KB.</summary>
+    public static byte[] State()
+    {
+        using var state = get_rng_state();
+        return state.data<byte>().ToArray();
+    }
+
+    /// <summary>Goes on from a recorded state.</summary>
+    public static IDisposable Use(byte[] state)
+    {
+        var scope = new TorchSeed();
+        using var recorded = tensor(state);
+        set_rng_state(recorded);
+        return scope;
+    }
 
     public void Dispose()
     {

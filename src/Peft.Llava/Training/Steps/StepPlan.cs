@@ -5,7 +5,15 @@ namespace Peft.Llava;
 /// <param name="MicroBatches">The samples of each micro-batch.</param>
 /// <param name="Epoch">How many epochs are done after it, as transformers counts: 1.5 is the middle of the second.</param>
 /// <param name="EndsEpoch">Whether it holds the last samples of an epoch.</param>
-public sealed record PlannedStep(int Number, IReadOnlyList<int[]> MicroBatches, double Epoch, bool EndsEpoch);
+/// <param name="After">Where the plan stands after it.</param>
+public sealed record PlannedStep(int Number, IReadOnlyList<int[]> MicroBatches, double Epoch, bool EndsEpoch, PlanPosition After);
+
+/// <summary>A place in a <see cref="StepPlan"/> from which it can go on.</summary>
+/// <param name="Steps">Steps before it.</param>
+/// <param name="Epoch">The epoch it is in, from 0.</param>
+/// <param name="Batches">Micro-batches of that epoch before it.</param>
+/// <param name="OrderState">The state of <see cref="SampleOrder"/> before that epoch was drawn.</param>
+public sealed record PlanPosition(int Steps, int Epoch, int Batches, IReadOnlyList<uint> OrderState);
 
 /// <summary>Which samples each step takes: the arithmetic of epochs, batches and accumulation.</summary>
 public sealed class StepPlan
@@ -53,14 +61,18 @@ public sealed class StepPlan
     private bool Exact => _options.Weighting == StepWeighting.LlavaExact;
 
     /// <summary>The steps, drawn as they are asked for. Enumerate once.</summary>
-    public IEnumerable<PlannedStep> Steps()
+    /// <param name="from">Where to go on; null for the beginning.</param>
+    public IEnumerable<PlannedStep> Steps(PlanPosition? from = null)
     {
-        int number = 0;
+        int number = from?.Steps ?? 0;
+        int done = from?.Batches ?? 0;
+        if (from is not null) _order.Restore(from.OrderState);
         var waiting = new List<int[]>();
-        for (int epoch = 0; number < TotalSteps; epoch++)
+        for (int epoch = from?.Epoch ?? 0; number < TotalSteps; epoch++)
         {
-            int batch = 0;
-            foreach (int[] indices in _order.NextEpoch().Chunk(_options.BatchSize).Take(BatchesPerEpoch))
+            var state = _order.State;
+            int batch = done;
+            foreach (int[] indices in _order.NextEpoch().Chunk(_options.BatchSize).Take(BatchesPerEpoch).Skip(done))
             {
                 batch++;
                 waiting.Add(indices);
@@ -68,10 +80,12 @@ public sealed class StepPlan
                 bool full = waiting.Count == _options.AccumulationSteps;
                 // LLaVA's trainer steps at an epoch's end only if the whole epoch is shorter than one step.
                 if (!full && !(last && (!Exact || BatchesPerEpoch <= _options.AccumulationSteps))) continue;
-                yield return new PlannedStep(++number, [.. waiting], epoch + (double)batch / BatchesPerEpoch, last);
+                number++;
+                yield return new PlannedStep(number, [.. waiting], epoch + (double)batch / BatchesPerEpoch, last, new PlanPosition(number, epoch, batch, state));
                 waiting.Clear();
                 if (number == TotalSteps) yield break;
             }
+            done = 0;
         }
     }
 }

@@ -14,14 +14,21 @@ internal static class OutputComparison
     // Measured times, an estimate of operations, and the mean over LLaVA's rounded figures: not equal between two runs of LLaVA itself either.
     private static readonly string[] Measured = ["train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"];
 
+    // A model card, and the pickles of the Python trainer's own objects: ours are optimizer.safetensors and training_state.json.
+    private static readonly string[] NotOurs = ["README.md", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"];
+
     public static void Compare(GoldenRun run, string output)
     {
+        var recordedFolders = run.Case.Json.GetProperty("output_files").EnumerateArray()
+            .Select(f => Path.GetDirectoryName(f.GetProperty("file").GetString()!)!).Where(d => d.Length > 0).Distinct().Order(StringComparer.Ordinal);
+        Assert.Equal(recordedFolders, Directory.EnumerateDirectories(output).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+
         // A recorded failure while saving leaves nothing to compare but the state of the trainer.
         foreach (var file in run.Case.Json.GetProperty("output_files").EnumerateArray())
         {
             string name = file.GetProperty("file").GetString()!;
             string recorded = run.Case.PathOf(Path.Combine("output", name)), own = Path.Combine(output, name);
-            if (Path.GetFileName(name) is "README.md" or "training_args.bin") continue;
+            if (NotOurs.Contains(Path.GetFileName(name))) continue;
             Assert.True(File.Exists(own), $"{name} was not written.");
             if (!File.Exists(recorded)) continue;
             switch (Path.GetExtension(name))

@@ -1,0 +1,58 @@
+using System.Text.Json;
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary>What of a run is neither weights nor moments: where it stands, and what it must find again to go on. <c>training_state.json</c>.</summary>
+internal sealed record TrainingState
+{
+    public const string FileName = "training_state.json";
+
+    public const string OptimizerFileName = "optimizer.safetensors";
+
+    private const int CurrentVersion = 1;
+
+    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
+
+    /// <summary>The form of this file.</summary>
+    public int Version { get; init; } = CurrentVersion;
+
+    public required PlanPosition Position { get; init; }
+
+    /// <summary>torch's own generator, which dropout draws from.</summary>
+    public required byte[] TorchRandom { get; init; }
+
+    public required HistoryState History { get; init; }
+
+    /// <summary>What decides the order of samples and the rule of a step; a resume with other values would be another run.</summary>
+    public required Dictionary<string, string> Rules { get; init; }
+
+    /// <summary>SHA-256 over the samples' lengths.</summary>
+    public required string Data { get; init; }
+
+    /// <summary>SHA-256 over the frozen parameters' names, dtypes and shapes, and the contents of the vectors among them.</summary>
+    public required string Base { get; init; }
+
+    public static TrainingState Read(string folder)
+    {
+        string path = Path.Combine(folder, FileName);
+        if (!File.Exists(path))
+            throw new CheckpointException(folder, $"it holds no {FileName}, so it is not a checkpoint of a run (a folder of results alone can't be resumed from)",
+                "Give a checkpoint-N folder of this trainer; TrainingCheckpoint.Latest finds the newest.");
+        try
+        {
+            var state = JsonSerializer.Deserialize<TrainingState>(File.ReadAllBytes(path), Json)!;
+            if (state.Version == CurrentVersion) return state;
+            throw new CheckpointException(folder, $"its {FileName} has version {state.Version} and this library writes version {CurrentVersion}", "Resume with the library that wrote it.");
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException(folder, $"its {FileName} can't be read ({e.Message.TrimEnd('.')})", "Resume from the checkpoint before it.", e);
+        }
+    }
+
+    public void Write(string folder) => AtomicFile.WriteStream(Path.Combine(folder, FileName), stream => JsonSerializer.Serialize(stream, this, Json));
+}
+
+/// <summary>The sums behind the log.</summary>
+internal sealed record HistoryState(List<LogEntry> Entries, double SinceLog, double Total, int LastLogged, long Tokens, int Steps, double Epoch);

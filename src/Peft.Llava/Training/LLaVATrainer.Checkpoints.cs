@@ -1,0 +1,127 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Security.Cryptography;
+using Peft.Core;
+using static TorchSharp.torch;
+
+namespace Peft.Llava;
+
+public sealed partial class LLaVATrainer
+{
+    private TrainingState? _resumed;
+
+    /// <summary>
+    /// Makes <see cref="Train"/> go on where a checkpoint of the same run was written: weights, optimizer state, place in the data, random streams
+    /// and log. On the CPU in float32 the run then ends with the bits of one that was never interrupted.
+    /// </summary>
+    /// <param name="checkpoint">A <c>checkpoint-N</c> folder; see <see cref="TrainingCheckpoint.Latest"/>.</param>
+    /// <exception cref="CheckpointException">The folder is no checkpoint, or was written by another version.</exception>
+    /// <exception cref="StateMismatchException">Base, data or options are others than those of the checkpoint; nothing has changed.</exception>
+    public void ResumeFrom(string checkpoint)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one and call its ResumeFrom before Train.");
+        var state = TrainingState.Read(checkpoint);
+        var problems = Rules().Where(r => state.Rules.GetValueOrDefault(r.Key) != r.Value)
+            .Select(r => $"{r.Key} is {r.Value} and was {state.Rules.GetValueOrDefault(r.Key, "not there")}").ToList();
+        if (state.Data != DataFingerprint()) problems.Add("the data set is another one, or in another order");
+        if (state.Base != BaseFingerprint()) problems.Add("the base model is another one");
+        if (problems.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", problems);
+        string optimizerFile = Path.Combine(checkpoint, TrainingState.OptimizerFileName);
+        using var reader = SafetensorsReader.Open(optimizerFile);
+        using var weights = new SavedWeights(checkpoint, _trained);
+        var trained = _trained.Trained.ToList();
+        var faults = weights.Faults(trained);
+        if (faults.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", faults);
+        var moments = reader.Entries.Keys.ToDictionary(k => k, reader.Load, StringComparer.Ordinal);
+        try
+        {
+            _optimizer.LoadState(moments);
+        }
+        finally
+        {
+            foreach (var moment in moments.Values) moment.Dispose();
+        }
+        weights.CopyTo(trained);
+        _history.Restore(state.History);
+        StepsDone = state.Position.Steps;
+        _resumed = state;
+    }
+
+    /// <summary>A checkpoint folder appears whole or not at all: it is written under another name, read back, and renamed.</summary>
+    private void SaveCheckpoint(StepBoundary boundary)
+    {
+        string name = TrainingCheckpoint.NameOf(boundary.Position.Steps);
+        string target = Path.Combine(Options.OutputDirectory, name), pending = Path.Combine(Options.OutputDirectory, $".{name}.tmp");
+        try
+        {
+            if (Directory.Exists(pending)) Directory.Delete(pending, recursive: true);
+            Save(pending, useCache: false);
+            if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
+            SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
+            StateAt(boundary).Write(pending);
+            Verify(pending);
+            if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
+            Directory.Move(pending, target);
+            RemoveOldCheckpoints();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new FileWriteException(target, e);
+        }
+    }
+
+    private void Verify(string folder)
+    {
+        using var weights = new SavedWeights(folder, _trained);
+        weights.Verify([.. _trained.Trained]);
+    }
+
+    private void RemoveOldCheckpoints()
+    {
+        if (Options.SaveTotalLimit is not int limit) return;
+        var all = TrainingCheckpoint.All(Options.OutputDirectory);
+        foreach (var (_, folder) in all.Take(Math.Max(0, all.Count - limit))) Directory.Delete(folder, recursive: true);
+    }
+
+    private TrainingState StateAt(StepBoundary boundary) => new()
+    {
+        Position = boundary.Position,
+        TorchRandom = boundary.TorchRandom,
+        History = _history.State,
+        Rules = Rules(),
+        Data = DataFingerprint(),
+        Base = BaseFingerprint(),
+    };
+
+    private Dictionary<string, string> Rules() => new()
+    {
+        [nameof(TrainingOptions.BatchSize)] = Options.BatchSize.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.AccumulationSteps)] = Options.AccumulationSteps.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.DropLastBatch)] = Options.DropLastBatch.ToString(),
+        [nameof(TrainingOptions.Ordering)] = Options.Ordering.ToString(),
+        [nameof(TrainingOptions.Weighting)] = Options.Weighting.ToString(),
+        [nameof(TrainingOptions.Seed)] = Options.Seed.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.Optimizer)] = Options.Optimizer.ToString(),
+        [nameof(TrainingOptions.MaxLength)] = Options.MaxLength.ToString(CultureInfo.InvariantCulture),
+    };
+
+    private string DataFingerprint()
+    {
+        byte[] lengths = new byte[4 * _data.Count];
+        for (int i = 0; i < _data.Count; i++) BinaryPrimitives.WriteInt32LittleEndian(lengths.AsSpan(4 * i), _data.ModalityLengths[i]);
+        return Convert.ToHexStringLower(SHA256.HashData(lengths));
+    }
+
+    /// <summary>Names, dtypes and shapes of all frozen parameters, and the contents of the vectors among them: enough to know the base, at no cost.</summary>
+    private string BaseFingerprint()
+    {
+        var frozen = _trained.Parameters.Where(p => !p.Parameter.requires_grad).ToList();
+        var index = frozen.SelectMany(p => System.Text.Encoding.UTF8.GetBytes($"{p.Name} {p.Parameter.dtype} ({string.Join(',', p.Parameter.shape)})\n")).ToArray();
+        var vectors = frozen.Where(p => p.Parameter.dim() == 1).ToDictionary(p => p.Name, p => (Tensor)p.Parameter, StringComparer.Ordinal);
+        return Convert.ToHexStringLower(SHA256.HashData([.. index, .. System.Text.Encoding.UTF8.GetBytes(TensorFingerprint.OfContent(vectors))]));
+    }
+
+    private string? BaseFolder
+        => Path.GetDirectoryName(_trained.Model.Config.Source) is { Length: > 0 } source && Directory.Exists(source) ? source : null;
+}
