@@ -196,11 +196,14 @@ internal static class LlavaFlags
         {
             "adamw_torch" or "adamw_torch_fused" => OptimizerKind.AdamW,
             "adamw_hf" => OptimizerKind.AdamWTransformers,
+            "adamw_bnb_8bit" or "adamw_8bit" => OptimizerKind.AdamW8Bit,
+            "paged_adamw_8bit" => OptimizerKind.PagedAdamW8Bit,
+            "lion_8bit" => OptimizerKind.Lion8Bit,
             "adafactor" => OptimizerKind.Adafactor,
             "sgd" => OptimizerKind.Sgd,
             _ => null,
         };
-        if (kind is null) return "the value must be one of adamw_torch, adamw_torch_fused, adamw_hf, adafactor, sgd";
+        if (kind is null) return "the value must be one of adamw_torch, adamw_torch_fused, adamw_hf, adafactor, sgd, adamw_bnb_8bit, adamw_8bit, paged_adamw_8bit, lion_8bit";
         state.Training = state.Training with { Optimizer = kind.Value };
         return null;
     }

@@ -1,3 +1,5 @@
+using Peft.Quantization;
+
 namespace Peft.Llava;
 
 /// <summary>Makes the optimizer that the options name.</summary>
@@ -8,6 +10,10 @@ internal static class OptimizerFactory
         OptimizerKind.AdamW => new AdamW(groups, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon),
         OptimizerKind.AdamWTransformers => new AdamW(groups, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon, AdamWForm.Transformers),
         OptimizerKind.Adafactor => new Adafactor(groups, new AdafactorSettings { ScaleParameter = false, RelativeStep = false }),
+        OptimizerKind.AdamW8Bit => new EightBitTrainingOptimizer(groups, g => new AdamW8bit(g, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon)),
+        OptimizerKind.PagedAdamW8Bit => new EightBitTrainingOptimizer(groups, g => new AdamW8bit(
+            g, o.AdamBeta1, o.AdamBeta2, o.AdamEpsilon, stateFile: Path.Combine(Path.GetTempPath(), $"peft-optimizer-{Guid.NewGuid():N}"))),
+        OptimizerKind.Lion8Bit => new EightBitTrainingOptimizer(groups, g => new Lion8bit(g, o.AdamBeta1, o.AdamBeta2)),
         _ => new Sgd(groups),
     };
 }

@@ -14,6 +14,15 @@ public enum OptimizerKind
 
     /// <summary><c>sgd</c>.</summary>
     Sgd,
+
+    /// <summary><c>adamw_bnb_8bit</c>, <c>adamw_8bit</c>: moments in 8 bits.</summary>
+    AdamW8Bit,
+
+    /// <summary><c>paged_adamw_8bit</c>: the same, moments in a file that is mapped into memory.</summary>
+    PagedAdamW8Bit,
+
+    /// <summary><c>lion_8bit</c>.</summary>
+    Lion8Bit,
 }
 
 /// <summary>How the micro-batches of a step weigh.</summary>

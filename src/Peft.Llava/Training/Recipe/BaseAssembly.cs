@@ -1,4 +1,5 @@
 using Peft.Core;
+using Peft.Quantization;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -41,6 +42,7 @@ internal sealed class BaseAssembly : IDisposable
             return LlavaModel.Load(_arguments.Model.ModelPath, new LlavaLoadOptions
             {
                 Dtype = Dtype,
+                Quantization = KbitRecipe.ConfigOf(_arguments),
                 Config = own.Layout == CheckpointLayout.Original ? own.With("tokenizer_model_max_length", _arguments.Training.MaxLength) : null,
             });
         }
@@ -57,7 +59,8 @@ internal sealed class BaseAssembly : IDisposable
             var manifest = ModelManifest.Of(config);
             foreach (var spec in manifest)
                 if (TensorOf(spec, manifest, random) is { } tensor) state[spec.Name] = tensor;
-            return LlavaModel.FromState(config, state);
+            var quantization = KbitRecipe.ConfigOf(_arguments);
+            return LlavaModel.FromState(config, state, quantization is null ? null : new ModelQuantizer(quantization).Store);
         }
         catch
         {

@@ -17,14 +17,12 @@ public static class LlavaRecipe
     public static PreparedModel PrepareModel(LlavaArguments arguments)
     {
         ArgumentNullException.ThrowIfNull(arguments);
-        if (arguments.Model.Bits != 16)
-            throw new TrainingOptionsException([$"--bits {arguments.Model.Bits} can't be honoured by this recipe; load the base by LlavaModel.Load with a "
-                + "quantised storage, prepare it, and give it to the trainer"]);
         using var seed = TorchSeed.Use(arguments.Training.Seed);
         var model = BaseAssembly.Build(arguments);
-        if (!arguments.Lora.Enabled) return new PreparedModel(model, null);
         try
         {
+            KbitRecipe.Prepare(model, arguments);
+            if (!arguments.Lora.Enabled) return new PreparedModel(model, null);
             // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32.
             return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, model), options: new AdapterOptions { UpcastToFloat32 = false }));
         }

@@ -85,7 +85,7 @@ public sealed class LlavaCommandLineTests
     [InlineData("--lora_bias some", "--lora_bias some: the value must be one of none, all, lora_only")]
     [InlineData("--version=", "--version : the value is empty")]
     [InlineData("--lora_r", "--lora_r needs a value")]
-    [InlineData("--optim adamw_bnb_8bit", "--optim adamw_bnb_8bit: the value must be one of adamw_torch, adamw_torch_fused, adamw_hf, adafactor, sgd")]
+    [InlineData("--optim adamw_apex_fused", "--optim adamw_apex_fused: the value must be one of adamw_torch, adamw_torch_fused, adamw_hf, adafactor, sgd, adamw_bnb_8bit, adamw_8bit, paged_adamw_8bit, lion_8bit")]
     [InlineData("--lr_scheduler_type steps", "--lr_scheduler_type steps: there is no schedule 'steps'; choose one of linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup, inverse_sqrt")]
     [InlineData("--save_strategy often", "--save_strategy often: the value must be one of no, steps, epoch")]
     [InlineData("stray", "'stray' belongs to no flag; flags start with -- and take one value")]
