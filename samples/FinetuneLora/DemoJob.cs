@@ -18,6 +18,7 @@ internal sealed class DemoJob(CancellationToken stop)
     private const int Alpha = 32;
     private const double Dropout = 0.05;
     private const int BatchSize = 16;
+    private const int Seed = 1;
     private const int ContactPictures = 10;
     private readonly string _data = SampleFolders.Data();
     private readonly string _out = SampleFolders.Output("finetune-lora");
@@ -92,7 +93,7 @@ internal sealed class DemoJob(CancellationToken stop)
 
     private DemoRun Finetune(LlavaModel model, LlavaProcessor processor, DemoTask task)
     {
-        torch.manual_seed(0);
+        torch.manual_seed(Seed);
         using var peft = model.GetPeftModel(new LoraConfig
         {
             Rank = Rank,
@@ -112,7 +113,7 @@ internal sealed class DemoJob(CancellationToken stop)
             BatchSize = BatchSize,
             Schedule = ScheduleKind.Cosine,
             WarmupRatio = 0.03,
-            Seed = 0,
+            Seed = Seed,
             SaveStrategy = SaveStrategy.None,
         };
         using var trainer = new LLaVATrainer(peft, data, options, progress);
