@@ -31,6 +31,7 @@ public sealed partial class PeftModel
                 throw new InvalidLoraConfigException([$"r is {target.Rank}, more than the smaller side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
         }
         Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
+        BaseFingerprint ??= options?.BaseFingerprint;
         _trainable[adapter] = !config.InferenceMode;
         if (_configs.Count == 1) _context.Active = [adapter];
         UpdateTrained();
@@ -68,6 +69,7 @@ public sealed partial class PeftModel
         }
         _configs.Remove(adapter);
         _trainable.Remove(adapter);
+        _lineages.Remove(adapter);
         _context.Active = [.. _context.Active.Where(a => a != adapter)];
         if (_context.Active.Count == 0) _context.Active = [_configs.Keys.First()];
         UpdateTrained();
@@ -89,6 +91,7 @@ public sealed partial class PeftModel
         _configs.Insert(index, to, config);
         _trainable[to] = _trainable[from];
         _trainable.Remove(from);
+        if (_lineages.Remove(from, out var lineage)) _lineages[to] = lineage;
         _context.Active = [.. _context.Active.Select(a => a == from ? to : a)];
         int merged = _context.Merged.IndexOf(from);
         if (merged >= 0) _context.Merged[merged] = to;

@@ -34,6 +34,7 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterFolderException">The folder is no adapter folder.</exception>
     /// <exception cref="AdapterTensorsException">The file's tensors are not those the model wants; nothing has changed.</exception>
     /// <exception cref="NonFiniteWeightsException">The file holds NaN or infinity; nothing has changed.</exception>
+    /// <exception cref="WrongBaseException">It was made on another base; nothing has changed.</exception>
     /// <exception cref="AdapterNameException">An adapter cannot be called that, or one is.</exception>
     /// <exception cref="InvalidLoraConfigException">The settings cannot be, or do not fit the adapters there are.</exception>
     /// <exception cref="TargetNotFoundException">No layer is meant.</exception>
@@ -44,12 +45,18 @@ public sealed partial class PeftModel
         options ??= new AdapterOptions();
         using var files = AdapterFolder.Open(folder);
         CheckNew(adapter, files.Config);
+        var lineage = AdapterLineage.Read(folder);
+        CheckBase(folder, lineage, options.BaseFingerprint ?? BaseFingerprint);
         using var scope = NewDisposeScope();
         var (plan, expected) = PlanAndExpected(files.Config);
         var tensors = ReadChecked(files.Tensors, expected);
         Attach(adapter, files.Config, plan, options, filled: true);
         Fill(adapter, tensors);
         _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
+        BaseFingerprint ??= options.BaseFingerprint;
+        if (lineage is not null) _lineages[adapter] = lineage;
+        if (lineage is { Mode: TrainOnMode.MergeThenNew or TrainOnMode.StackNew })
+            _irregularities.Add($"adapter '{adapter}' goes on from the adapter in {lineage.Parent} ({lineage.Mode}), which has to be on the base as well");
         _trainable[adapter] = options.Trainable;
         if (_configs.Count == 1) _context.Active = [adapter];
         UpdateTrained();
@@ -113,6 +120,7 @@ public sealed partial class PeftModel
             {
                 string path = adapter == PeftModelExtensions.DefaultAdapter ? folder : Path.Combine(folder, adapter);
                 AdapterFolder.Write(path, ForFile(adapter), state, format);
+                WriteLineage(path, adapter);
             }
             finally
             {

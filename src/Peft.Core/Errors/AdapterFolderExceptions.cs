@@ -37,3 +37,29 @@ public sealed class AdapterTensorsException : PeftException
     /// <summary>One line for each fault.</summary>
     public IReadOnlyList<string> Faults { get; }
 }
+
+/// <summary>An adapter was made on a base with other weights.</summary>
+public sealed class WrongBaseException : PeftException
+{
+    /// <summary>Creates the exception.</summary>
+    /// <param name="folder">The adapter folder.</param>
+    /// <param name="expected">The fingerprint of the base it was made on.</param>
+    /// <param name="actual">The fingerprint of the base at hand.</param>
+    public WrongBaseException(string folder, string expected, string actual)
+        : base($"{folder}: the adapter was made on a base with fingerprint {expected}, and this base has {actual}; its output would be wrong. Load it onto its "
+            + $"own base, or remove {AdapterLineage.FileName} if you know that the two are the same.")
+    {
+        Folder = folder;
+        Expected = expected;
+        Actual = actual;
+    }
+
+    /// <summary>The adapter folder.</summary>
+    public string Folder { get; }
+
+    /// <summary>The fingerprint of the base it was made on.</summary>
+    public string Expected { get; }
+
+    /// <summary>The fingerprint of the base at hand.</summary>
+    public string Actual { get; }
+}

@@ -15,6 +15,12 @@ public sealed record AdapterOptions
     /// <summary>Whether an adapter that is loaded can be trained on; without it, it is for inference.</summary>
     public bool Trainable { get; init; }
 
+    /// <summary>
+    /// The fingerprint of the base's weights (<see cref="TensorFingerprint"/>), or null: it is saved with the adapters, and an adapter that was made
+    /// on another base is refused.
+    /// </summary>
+    public string? BaseFingerprint { get; init; }
+
     /// <summary>Quantises and dequantises for <see cref="LoraInit.Loftq"/>; needed with that only.</summary>
     public ILoftqQuantizer? Loftq { get; init; }
 }

@@ -49,6 +49,9 @@ public sealed class LoraAdapter
     /// <summary>DoRA's magnitude, one for each output, or null; (1, out, 1, 1) for a convolution.</summary>
     public Parameter? Magnitude { get; internal set; }
 
+    /// <summary>A and B as an init that changes the base made them; null for other inits.</summary>
+    internal (Tensor A, Tensor B)? Initial { get; set; }
+
     internal bool IsPlain => BBias is null && Magnitude is null;
 
     internal IEnumerable<Parameter> Parameters

@@ -28,6 +28,7 @@ internal static class LoraInitializer
             if (dtype is ScalarType.Float16 or ScalarType.BFloat16 && options.UpcastToFloat32) dtype = ScalarType.Float32;
         }
         var adapter = new LoraAdapter(name, config, target.Rank, target.Alpha, Own(a), Own(b), bBias);
+        if (config.Init.ChangesBase) adapter.Initial = (a.clone().DetachFromDisposeScope(), b.clone().DetachFromDisposeScope());
         layer.Add(adapter);
         if (config.UseDora) layer.AddMagnitude(adapter, wanted);
     }

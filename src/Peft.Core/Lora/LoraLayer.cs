@@ -70,6 +70,8 @@ public abstract class LoraLayer : nn.Module<Tensor, Tensor>, IAdapterHost
         foreach (var tensor in TensorsOf(adapter).ToList()) _internal_params.Remove(tensor.MemoryName);
         _adapters.Remove(adapter);
         foreach (var parameter in found.Parameters.ToList()) parameter.Dispose();
+        found.Initial?.A.Dispose();
+        found.Initial?.B.Dispose();
     }
 
     /// <inheritdoc/>

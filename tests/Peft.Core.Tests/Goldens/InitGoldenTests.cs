@@ -7,6 +7,7 @@ using static TorchSharp.torch;
 namespace Peft.Core.Tests;
 
 /// <summary>New adapters as PEFT makes them, from the same seed.</summary>
+[Collection(AloneCollection.Name)]
 public sealed class InitGoldenTests
 {
     public static IEnumerable<TheoryDataRow<string>> Cases => Peft.Testing.Goldens.Rows(
