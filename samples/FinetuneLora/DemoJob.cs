@@ -18,7 +18,7 @@ internal sealed class DemoJob(CancellationToken stop)
     private const int Alpha = 32;
     private const double Dropout = 0.05;
     private const int BatchSize = 16;
-    private const int Seed = 1;
+    private const int Seed = 2;
     private const int ContactPictures = 10;
     private readonly string _data = SampleFolders.Data();
     private readonly string _out = SampleFolders.Output("finetune-lora");

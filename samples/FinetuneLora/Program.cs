@@ -13,6 +13,11 @@ try
     PeftEnvironment.EnsureLibtorch();
     return args.Length == 0 ? new DemoJob(stop.Token).Run() : FlagsJob.Run(args, stop.Token);
 }
+catch (OperationCanceledException e)
+{
+    Console.Error.WriteLine(e.Message);
+    return 130;
+}
 catch (PeftException e)
 {
     Console.Error.WriteLine(e.Message);
