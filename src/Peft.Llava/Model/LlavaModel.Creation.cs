@@ -15,8 +15,13 @@ public sealed partial class LlavaModel
     /// <exception cref="InvalidConfigurationException">A configuration holds values that cannot be used.</exception>
     /// <exception cref="VisionTowerNotFoundException">The vision tower's folder is not where the configuration says.</exception>
     /// <exception cref="CheckpointMismatchException">Tensors are missing, unexpected, or of another shape.</exception>
+    /// <exception cref="LibtorchNotLoadedException">libtorch cannot be loaded; the message holds the whole diagnosis.</exception>
     public static LlavaModel Load(string folder, LlavaLoadOptions? options = null)
-        => LlavaLoader.Load(folder, options ?? new LlavaLoadOptions());
+    {
+        // Asked first: TorchSharp's own message blames a missing package, whatever the cause.
+        PeftEnvironment.EnsureLibtorch();
+        return LlavaLoader.Load(folder, options ?? new LlavaLoadOptions());
+    }
 
     /// <summary>Builds a model over given tensors.</summary>
     /// <param name="config">The configuration, with the tower's sizes.</param>
