@@ -3,7 +3,7 @@ using Peft.Benchmarks;
 using static TorchSharp.torch;
 
 // Peft.Benchmarks [--scenario NAME | --all] [--size medium] [--batch 2] [--steps 4] [--threads 2] [--out folder] [--clock wall|cpu]
-string[] others = ["load", "generate", "data", "save_adapter", "merge"];
+string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer"];
 string sizeName = Option("size", "medium"), output = Option("out", "");
 int batch = int.Parse(Option("batch", sizeName == "wide" ? "1" : "2")), steps = int.Parse(Option("steps", "4"));
 string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
@@ -47,6 +47,8 @@ BenchmarkResult Other(string name)
         "data" => DataScenario.Run(size, steps),
         "save_adapter" => AdapterScenario.SaveAndLoad(folder, steps),
         "merge" => AdapterScenario.Merge(folder, steps),
+        "quantize" => QuantizeScenario.Run(folder, steps),
+        "optimizer" => OptimizerScenario.Run(size, steps),
         _ => throw new ArgumentException($"There is no scenario '{name}'. Scenarios: "
             + string.Join(", ", TrainingSetup.All.Select(s => s.Name).Concat(others)) + "."),
     };

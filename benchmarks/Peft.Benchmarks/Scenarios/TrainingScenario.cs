@@ -1,5 +1,6 @@
 using Peft.Core;
 using Peft.Llava;
+using Peft.Quantization;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -10,7 +11,8 @@ namespace Peft.Benchmarks;
 /// <param name="Base">The base's dtype.</param>
 /// <param name="Float32Adapter">Whether adapter weights are float32 on a bf16 base.</param>
 /// <param name="Checkpointing">Whether decoder layers are run again in the backward.</param>
-internal sealed record TrainingSetup(string Name, ScalarType Base, bool Float32Adapter, bool Checkpointing)
+/// <param name="Quantization">How the base is quantised, or null. Then the model is prepared as LLaVA's recipe does.</param>
+internal sealed record TrainingSetup(string Name, ScalarType Base, bool Float32Adapter, bool Checkpointing, QuantizationConfig? Quantization = null)
 {
     /// <summary>The scenarios.</summary>
     public static IReadOnlyList<TrainingSetup> All { get; } =
@@ -19,6 +21,9 @@ internal sealed record TrainingSetup(string Name, ScalarType Base, bool Float32A
         new("lora_bf16", ScalarType.BFloat16, true, false),
         new("lora_bf16_ckpt", ScalarType.BFloat16, true, true),
         new("lora_bf16_pure", ScalarType.BFloat16, false, false),
+        new("qlora_nf4", ScalarType.BFloat16, false, true, QuantizationConfig.Nf4(ScalarType.BFloat16)),
+        new("qlora_nf4_nockpt", ScalarType.BFloat16, false, false, QuantizationConfig.Nf4(ScalarType.BFloat16)),
+        new("lora_int8", ScalarType.BFloat16, false, false, QuantizationConfig.Int8()),
     ];
 }
 
@@ -33,7 +38,12 @@ internal static class TrainingScenario
     {
         var size = BenchmarkSize.Of(sizeName);
         bool reset = ProcessMemory.ResetPeak();
-        using var model = LlavaModel.Load(folder, new LlavaLoadOptions { Dtype = setup.Base });
+        using var model = LlavaModel.Load(folder, new LlavaLoadOptions { Dtype = setup.Base, Quantization = setup.Quantization });
+        if (setup.Quantization is not null)
+        {
+            model.PrepareModelForKbitTraining(new KbitPreparationOptions { UseGradientCheckpointing = setup.Checkpointing });
+            KbitPreparation.ApplyLlavaCasts(model);
+        }
         using var peft = Adapt(model, setup.Float32Adapter);
         model.SetTrainable(ModelPart.Projector, true);
         model.GradientCheckpointing = setup.Checkpointing;
