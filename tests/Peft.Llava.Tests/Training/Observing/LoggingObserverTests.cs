@@ -1,0 +1,49 @@
+using Microsoft.Extensions.Logging;
+using Xunit;
+
+namespace Peft.Llava.Tests.Training.Observing;
+
+public sealed class LoggingObserverTests
+{
+    [Fact]
+    public void Steps_become_structured_entries()
+    {
+        var log = new Collector();
+        var observer = new LoggingObserver(log, every: 2);
+        observer.OnStart(Reports.Start);
+        for (int step = 1; step <= 3; step++) observer.OnStep(Reports.Step(step, 2.5 / step));
+        observer.OnEnd(Reports.Summary);
+        Assert.Equal([1, 2, 2, 2, 5], log.Entries.Select(e => e.Id.Id));
+        Assert.Equal("Training begins: 3 steps over 14 samples, 0 trained elements, 1 steps of warm-up", log.Entries[0].Text);
+        Assert.Equal("Step 1/3 (epoch 0.143): loss 2.5000, gradient norm 1.7500, rate 0.0002, 41 supervised tokens, 150 tokens/s", log.Entries[1].Text);
+        Assert.Equal(2.5, log.Entries[1].Fields["Loss"]);
+        Assert.Equal(3, log.Entries[3].Fields["Step"]);
+        Assert.Equal("Training done after 3 steps (0.429 epochs): mean loss 1.5000, 900 tokens in 6.2 s", log.Entries[4].Text);
+    }
+
+    [Fact]
+    public void A_loss_that_is_no_number_and_waiting_for_data_are_warnings()
+    {
+        var log = new Collector();
+        var observer = new LoggingObserver(log, every: 100);
+        observer.OnStep(Reports.Step(1, 1, wait: 1.9));
+        observer.OnStep(Reports.Step(2, double.NaN, wait: 0.5));
+        observer.OnStep(Reports.Step(2, 1, wait: 0.5));
+        var warnings = log.Entries.Where(e => e.Level == LogLevel.Warning).Select(e => e.Text);
+        Assert.Equal(["Step 2: the loss is NaN; samples sample-2",
+            "Step 2 waited 0.50 s of its 2.00 s for data: raise DataWorkers. Later steps that wait are not reported"], warnings);
+    }
+
+    private sealed class Collector : ILogger
+    {
+        public List<(LogLevel Level, EventId Id, string Text, Dictionary<string, object?> Fields)> Entries { get; } = [];
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+            => Entries.Add((logLevel, eventId, formatter(state, exception), ((IEnumerable<KeyValuePair<string, object?>>)state!).ToDictionary()));
+    }
+}
