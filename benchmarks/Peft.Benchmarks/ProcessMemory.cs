@@ -1,3 +1,5 @@
+using Peft.Core;
+
 namespace Peft.Benchmarks;
 
 /// <summary>Resident memory by the kernel's counters (Linux); zero elsewhere.</summary>
@@ -12,11 +14,12 @@ internal static class ProcessMemory
     /// <summary>Resident memory that is not a mapped file, in MB.</summary>
     public static double AnonymousMegabytes => Field("RssAnon");
 
-    /// <summary>Resets the kernel's peak.</summary>
+    /// <summary>Returns free memory to the system (what the matrix-product probe left must not count) and resets the kernel's peak.</summary>
     /// <returns>Whether the kernel let us.</returns>
     public static bool ResetPeak()
     {
         if (!OperatingSystem.IsLinux()) return false;
+        AllocatorTuning.Release();
         try
         {
             File.WriteAllText("/proc/self/clear_refs", "5");

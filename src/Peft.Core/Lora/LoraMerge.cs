@@ -18,9 +18,10 @@ internal static class LoraMerge
         using var noGrad = no_grad();
         var here = names.Where(layer.Adapters.ContainsKey).ToList();
         var before = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
+        var deltas = here.ToDictionary(name => name, name => layer.DeltaWeight(name).MoveToCurrent());
         var weight = before;
-        foreach (string name in here) weight = Merged(layer, layer.Adapters[name], weight, before, safe);
-        if (!weight.isfinite().all().ToBoolean()) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
+        foreach (string name in here) weight = Merged(layer, layer.Adapters[name], deltas[name], weight, before, safe);
+        if (!IsFinite(weight)) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
         layer.OverwriteBase(weight);
         foreach (string name in here)
         {
@@ -30,18 +31,21 @@ internal static class LoraMerge
         var stored = layer.BaseWeight(ScalarType.Float32).MoveToCurrent();
         var exact = before.to(ScalarType.Float32);
         var wanted = exact;
-        foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], wanted, exact, safe: false);
-        return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored - wanted));
+        foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], deltas[name], wanted, exact, safe: false);
+        return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored.sub_(wanted)));
     }
 
     // DoRA's norm is that of the unmerged base with this adapter alone, as in the forward, also where others are merged before it.
-    private static Tensor Merged(LoraLayer layer, LoraAdapter adapter, Tensor weight, Tensor original, bool safe)
+    private static Tensor Merged(LoraLayer layer, LoraAdapter adapter, Tensor delta, Tensor weight, Tensor original, bool safe)
     {
-        var delta = layer.DeltaWeight(adapter.Name).MoveToCurrent();
         if (adapter.Magnitude is null) return safe ? weight + delta.to(weight.dtype) : (weight + delta).to(weight.dtype);
         var factor = layer.OverWeight(adapter.Magnitude / layer.NormsOf(original + delta));
         return (factor * (weight + delta)).to(weight.dtype);
     }
+
+    // A sum of magnitudes is finite only if every element is; it costs one pass and no mask. It may overflow where all elements are finite.
+    private static bool IsFinite(Tensor weight)
+        => double.IsFinite(weight.abs().sum(ScalarType.Float32).ToDouble()) || weight.isfinite().all().ToBoolean();
 
     private static double Norm(Tensor tensor) => tensor.norm().ToDouble();
 }
