@@ -27,11 +27,13 @@ public sealed partial class PeftModel
         if (plan.Unmatched.Count > 0) throw new InvalidLoraConfigException([.. plan.Unmatched.Select(u => $"{u} matches nothing in the model")]);
         foreach (var target in plan.Targets)
         {
-            if (target.Rank > Math.Min(target.InFeatures, target.OutFeatures))
-                throw new InvalidLoraConfigException([$"r is {target.Rank}, more than the smaller side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
+            if (target.Rank > Math.Max(target.InFeatures, target.OutFeatures))
+                throw new InvalidLoraConfigException([$"r is {target.Rank}, more than either side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
         }
         Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
         BaseFingerprint ??= options?.BaseFingerprint;
+        _irregularities.AddRange(plan.Targets.Where(t => t.Rank > Math.Min(t.InFeatures, t.OutFeatures))
+            .Select(t => $"adapter '{adapter}': r {t.Rank} is more than the smaller side of {t.Path} ({t.InFeatures} -> {t.OutFeatures})"));
         _trainable[adapter] = !config.InferenceMode;
         if (_configs.Count == 1) _context.Active = [adapter];
         UpdateTrained();
@@ -172,7 +174,8 @@ public sealed partial class PeftModel
             if (config.EnsureWeightTying) TieFactors(adapter);
             foreach (string path in plan.ModulesToSave) HostAt(path, (p, module) => new ModuleToSave(p, module, _context, name => _names.OuterWithin(p, name))).Add(adapter);
             foreach (var (path, indices) in plan.Tokens) HostAt(path, (p, module) => new TokenRows(p, module, _context)).Add(adapter, indices);
-            foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.detach().clone().DetachFromDisposeScope()));
+            using (no_grad())
+                foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);
         }
         catch

@@ -224,6 +224,27 @@ public sealed class PeftModelTests
     }
 
     [Fact]
+    public void Making_merging_saving_and_unloading_leave_no_tensor_behind()
+    {
+        using var net = new TinyNet();
+        string folder = Directory.CreateTempSubdirectory("peft-leak-").FullName;
+        foreach (var config in new[] { Config with { Bias = LoraBias.All, LoraBOwnBias = false }, Config with { UseDora = true }, Config with { Init = LoraInit.Pissa }, Config with { ModulesToSave = ["up"] } })
+        {
+            LeakGuard.AssertFlat(5, () =>
+            {
+                using (var peft = net.GetPeftModel(config))
+                {
+                    peft.Merge();
+                    peft.Unmerge();
+                    peft.Save(folder);
+                }
+                PeftModel.Load(net, folder).Dispose();
+            });
+        }
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
     public void Switching_the_active_adapter_takes_no_time_worth_mentioning()
     {
         var (net, peft) = Two();

@@ -29,7 +29,7 @@ public sealed class WholeParameters : IParameterGatherer
     {
         ArgumentNullException.ThrowIfNull(parameter);
         using var noGrad = no_grad();
-        return parameter.detach().to(parameter.dtype, CPU, copy: true).DetachFromDisposeScope();
+        return parameter.to(parameter.dtype, CPU, copy: true).DetachFromDisposeScope();
     }
 }
 

@@ -47,6 +47,6 @@ public sealed class SingleProcess : IProcessGroup
     {
         ArgumentNullException.ThrowIfNull(tensor);
         using var noGrad = no_grad();
-        return tensor.detach().clone().DetachFromDisposeScope();
+        return tensor.clone().DetachFromDisposeScope();
     }
 }

@@ -14,7 +14,7 @@ internal sealed class BaseCopy : IDisposable
         using var noGrad = no_grad();
         _layer = layer;
         _weight = (layer as LoraLinear)?.BaseLayer.CopyStorage() ?? [layer.BaseWeight(layer.BaseDtype)];
-        _bias = layer.BaseBias?.detach().clone().DetachFromDisposeScope();
+        _bias = layer.BaseBias?.clone().DetachFromDisposeScope();
     }
 
     public void Restore()

@@ -36,7 +36,7 @@ internal static class ModuleClone
         {
             if (!is_floating_point(p))
                 throw new UnsupportedTargetException(path, $"a parameter of {module.GetType().Name} is stored as {p.dtype} and cannot be trained in full; load this part unquantised.");
-            return new Parameter(p.detach().clone().DetachFromDisposeScope(), requires_grad: false);
+            return new Parameter(p.clone().DetachFromDisposeScope(), requires_grad: false);
         });
     }
 

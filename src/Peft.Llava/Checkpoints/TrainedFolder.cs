@@ -1,4 +1,5 @@
 using Peft.Core;
+using TorchSharp;
 
 namespace Peft.Llava;
 
@@ -20,9 +21,15 @@ public static class TrainedFolder
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(folder);
+        // With bias "all" LLaVA's adapter file has the tower's biases too, rounded to the run's dtype. Its builder loads the tower last, from its own
+        // folder, so that they have no effect there, nor here.
+        using var noGrad = torch.no_grad();
+        var tower = model.Parameters(ModelPart.VisionTower).Where(p => p.Name.EndsWith(".bias", StringComparison.Ordinal))
+            .Select(p => (p.Parameter, Copy: p.Parameter.clone().DetachFromDisposeScope())).ToList();
         var peft = PeftModel.Load(model, folder, adapterName);
         try
         {
+            foreach (var (parameter, copy) in tower) parameter.copy_(copy);
             if (!File.Exists(Path.Combine(folder, NonLoraTrainables.FileName))) return peft;
             using var others = NonLoraTrainables.Load(folder);
             others.ApplyTo(model);
@@ -32,6 +39,10 @@ public static class TrainedFolder
         {
             peft.Dispose();
             throw;
+        }
+        finally
+        {
+            foreach (var (_, copy) in tower) copy.Dispose();
         }
     }
 }

@@ -61,8 +61,10 @@ public sealed class AdapterPlanTests
     public void A_rank_above_the_layer_is_an_error()
     {
         using var net = new TinyNet();
-        var e = Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(Config with { Rank = 4 }));
-        Assert.Equal("LoraConfig: r is 4, more than the smaller side of tail.down (9 -> 3); a lower rank can do the same.", e.Message);
+        var e = Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(Config with { Rank = 6 }));
+        Assert.Equal("LoraConfig: r is 6, more than either side of blocks.1 (5 -> 5); a lower rank can do the same.", e.Message);
+        using var peft = net.GetPeftModel(Config with { Rank = 4 });
+        Assert.Equal(["adapter 'default': r 4 is more than the smaller side of tail.down (9 -> 3)"], peft.Irregularities);
     }
 
     [Fact]
