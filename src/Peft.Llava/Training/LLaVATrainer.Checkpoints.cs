@@ -58,7 +58,7 @@ public sealed partial class LLaVATrainer
             if (Directory.Exists(pending)) Directory.Delete(pending, recursive: true);
             Save(pending, useCache: false);
             if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
-            SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
+            using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
             StateAt(boundary).Write(pending);
             Verify(pending);
             if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
