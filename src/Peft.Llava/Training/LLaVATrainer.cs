@@ -80,6 +80,9 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <summary>The options.</summary>
     public TrainingOptions Options { get; }
 
+    /// <summary>The model that is trained; it stays the caller's.</summary>
+    public LlavaModel Model => _trained.Model;
+
     /// <summary>Steps of the whole training.</summary>
     public int TotalSteps => _plan.TotalSteps;
 
@@ -114,7 +117,7 @@ public sealed partial class LLaVATrainer : IDisposable
         using var mode = _trained.Training(Options);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
         var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm);
-        var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups);
+        var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups, this);
         foreach (var observer in _observers) observer.OnStart(start);
         var whole = Stopwatch.StartNew();
         bool stopped = false;

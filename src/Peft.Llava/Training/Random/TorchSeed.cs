@@ -7,6 +7,9 @@ internal sealed class TorchSeed : IDisposable
 {
     private readonly Tensor _found = get_rng_state().DetachFromDisposeScope();
 
+    /// <summary>Keeps the state as it is for what comes after the scope.</summary>
+    public static IDisposable Keep() => new TorchSeed();
+
     public static IDisposable Use(long seed)
     {
         var scope = new TorchSeed();
