@@ -117,7 +117,7 @@ public sealed partial class LLaVATrainer : IDisposable
         using var mode = _trained.Training(Options);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
         var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm);
-        var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups, this);
+        var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups) { Trainer = this };
         foreach (var observer in _observers) observer.OnStart(start);
         var whole = Stopwatch.StartNew();
         bool stopped = false;

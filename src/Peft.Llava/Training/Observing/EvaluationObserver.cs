@@ -58,6 +58,7 @@ public sealed class EvaluationObserver(ITrainingData? data, EvaluationOptions op
         if (options.BatchSize <= 0) problems.Add($"BatchSize {options.BatchSize} of the evaluation is not positive");
         if (options.Patience is <= 0) problems.Add($"Patience {options.Patience} is not positive; null never stops the training");
         if (data is null && options.Score is null) problems.Add("the evaluation has neither data nor a Score; give one of them");
+        if (start.Trainer is null) problems.Add("no trainer is behind this training; give the observer to a LLaVATrainer");
         if (problems.Count > 0) throw new TrainingOptionsException(problems);
         _trainer = start.Trainer;
     }

@@ -47,10 +47,11 @@ public interface ITrainingObserver
 /// <param name="SampleCount">Samples.</param>
 /// <param name="WarmupSteps">Steps of warm-up.</param>
 /// <param name="Groups">The parameters.</param>
-/// <param name="Trainer">The trainer: its model may be evaluated and saved between steps.</param>
-public sealed record TrainingStart(
-    int TotalSteps, int BatchesPerEpoch, int SampleCount, int WarmupSteps, IReadOnlyList<ParameterGroup> Groups, LLaVATrainer Trainer)
+public sealed record TrainingStart(int TotalSteps, int BatchesPerEpoch, int SampleCount, int WarmupSteps, IReadOnlyList<ParameterGroup> Groups)
 {
+    /// <summary>The trainer: its model may be evaluated and saved between steps. Null where no trainer is behind the start (a test).</summary>
+    public LLaVATrainer? Trainer { get; init; }
+
     /// <summary>Elements that are trained.</summary>
     public long TrainedElements => Groups.Sum(g => g.Parameters.Sum(p => p.Parameter.numel()));
 }

@@ -74,6 +74,11 @@ public sealed class EvaluationTests
     }
 
     [Fact]
+    public void A_start_without_a_trainer_is_refused()
+        => Assert.Equal(["no trainer is behind this training; give the observer to a LLaVATrainer"], Assert.Throws<TrainingOptionsException>(
+            () => new EvaluationObserver(null, new EvaluationOptions { Score = _ => 1 }).OnStart(new TrainingStart(1, 1, 1, 0, []))).Problems);
+
+    [Fact]
     public void A_set_without_labels_is_refused()
     {
         using var run = new TinyRun { Unsupervised = { 0, 1, 2, 3, 4, 5, 6 } };
