@@ -60,6 +60,9 @@ public sealed record EnvironmentReport
     /// <summary>The value of libtorch's page-fault switch <c>THP_MEM_ALLOC_ENABLE</c> that native code sees; null if unset or not on Linux.</summary>
     public required string? PageFaultSwitch { get; init; }
 
+    /// <summary>The turns that libtorch's threads spin before they sleep (<c>GOMP_SPINCOUNT</c>) as native code sees them; null if unset or not on Linux.</summary>
+    public required string? ThreadSpinning { get; init; }
+
     /// <summary>The report as text, one fact a line.</summary>
     public override string ToString()
     {
@@ -84,6 +87,7 @@ public sealed record EnvironmentReport
         foreach (var version in SystemVersions)
             Line(version.Family, version + (!version.IsSatisfied && IsLibtorchLoaded ? " (an edited copy is in use)" : ""));
         Line("threads", $"{Threads.Operation} per operation, {Threads.Independent} for independent operations");
+        Line("thread spinning", ThreadSpinning is null ? "unset" : $"GOMP_SPINCOUNT={ThreadSpinning}");
         Line("SIMD", Simd.Count == 0 ? "none" : string.Join(", ", Simd));
         Line("CUDA", $"{(IsCudaAvailable ? $"available, {CudaDevices} device(s)" : "not available to libtorch")}, "
             + (CudaDriverVersion is null ? "no driver found" : $"the driver serves CUDA {CudaDriverVersion}"));

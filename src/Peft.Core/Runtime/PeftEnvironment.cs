@@ -40,6 +40,7 @@ public static unsafe class PeftEnvironment
             CudaDevices = loaded && torch.cuda.is_available() ? torch.cuda.device_count() : 0,
             CudaDriverVersion = CudaDriver.Version(),
             PageFaultSwitch = Core.PageFaultSwitch.Value,
+            ThreadSpinning = ThreadWaiting.Value,
         };
     }
 

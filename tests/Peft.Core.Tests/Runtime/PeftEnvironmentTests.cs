@@ -56,6 +56,15 @@ public sealed class PeftEnvironmentTests
     }
 
     [LinuxFact]
+    public void Threads_spin_briefly_unless_the_user_says_how_they_wait()
+    {
+        using var probe = new ProbeProcess();
+        Assert.Contains("GOMP_SPINCOUNT=1000", probe.Run("diagnose").Output, StringComparison.Ordinal);
+        Assert.Contains("GOMP_SPINCOUNT=77", probe.Run("diagnose", ("GOMP_SPINCOUNT", "77")).Output, StringComparison.Ordinal);
+        Assert.Contains("thread spinning   unset", probe.Run("diagnose", ("OMP_WAIT_POLICY", "active")).Output, StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
     public void A_hidden_dependent_library_is_named()
     {
         using var probe = new ProbeProcess();
