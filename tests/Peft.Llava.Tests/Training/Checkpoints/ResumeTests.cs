@@ -7,6 +7,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests.Training;
 
+[Collection(ProcessWideState.Name)]
 public sealed class ResumeTests
 {
     // 7 samples, 4 batches an epoch, 2 steps an epoch: checkpoints fall into the middle and onto the end of epochs.

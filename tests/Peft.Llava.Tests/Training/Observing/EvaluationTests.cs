@@ -6,6 +6,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests.Training;
 
+[Collection(ProcessWideState.Name)]
 public sealed class EvaluationTests
 {
     [Fact]
