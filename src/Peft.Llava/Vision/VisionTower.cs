@@ -1,3 +1,6 @@
+using System.Security.Cryptography;
+using System.Text;
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -30,18 +33,35 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
     /// </summary>
     public bool GradientsFlow { get; set; }
 
+    /// <summary>Features that were computed before, or null. Only for a frozen tower; the cache is not owned.</summary>
+    public FeatureCache? Cache { get; set; }
+
     /// <summary>Features of image tiles.</summary>
     /// <param name="input">(tiles, 3, S, S), floating point; cast to the tower's dtype.</param>
     /// <returns>(tiles, P, Hv), in the current dispose scope.</returns>
+    /// <exception cref="InvalidOperationException">There is a <see cref="Cache"/>, and something of the tower is trained.</exception>
     public override Tensor forward(Tensor input)
     {
         using var scope = NewDisposeScope();
+        if (Cache is { } cache)
+        {
+            if (parameters().Any(p => p.requires_grad))
+                throw new InvalidOperationException("The vision tower has a feature cache and trained parameters, whose features change. Freeze it, or set Cache to null.");
+            return cache.Apply(input, Select).MoveToOuterDisposeScope();
+        }
         if (!GradientsFlow)
         {
             using var noGrad = no_grad();
             return Select(input).MoveToOuterDisposeScope();
         }
         return Select(input).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The fingerprint of all that features depend on but the pixels.</summary>
+    internal string Fingerprint()
+    {
+        string weights = TensorFingerprint.OfContent(state_dict());
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{weights} layer {_layer.Value} class {_keepClassToken} {Dtype}")));
     }
 
     private Tensor Select(Tensor pixels)

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using Peft.Core;
 using static TorchSharp.torch;
 
 namespace Peft.Llava;
@@ -20,6 +22,9 @@ public sealed record StepResult(double Loss, IReadOnlyList<double> MicroLosses, 
 /// <param name="maxNorm">The bound of the gradient norm; 0 for none.</param>
 public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm)
 {
+    private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
+    private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
+
     private bool Exact => weighting == StepWeighting.LlavaExact;
 
     /// <summary>Does a step with the rates that the optimizer's groups have.</summary>
@@ -58,7 +63,16 @@ public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, Ste
         finally
         {
             optimizer.ZeroGrad();
+            ReleaseHandles();
         }
+    }
+
+    /// <summary>Not after every tiny step: it takes a millisecond or two.</summary>
+    private void ReleaseHandles()
+    {
+        if (_sinceRelease.Elapsed < ReleaseInterval) return;
+        NativeHandles.Release();
+        _sinceRelease.Restart();
     }
 
     private double Backward(int step, LlavaBatch batch, long supervisedInStep)

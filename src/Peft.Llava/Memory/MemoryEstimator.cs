@@ -1,0 +1,111 @@
+using Peft.Core;
+using TorchSharp;
+
+namespace Peft.Llava;
+
+/// <summary>Estimates the memory of a training from configuration and options alone: no weight is read.</summary>
+/// <remarks>
+/// It counts what the code of this library keeps and makes on the CPU, where it was measured (docs/memory.md); on a GPU the parts are the same,
+/// but the work areas of its libraries are not.
+/// </remarks>
+public static class MemoryEstimator
+{
+    /// <summary>Estimates a training's memory.</summary>
+    /// <param name="config">The model's configuration, with the tower's sizes where it has one.</param>
+    /// <param name="options">The options; the folder may be missing.</param>
+    /// <param name="assumptions">The rest; null for LLaVA's LoRA with samples of full length.</param>
+    /// <returns>The estimate.</returns>
+    /// <exception cref="InvalidLoraConfigException">The adapter's settings cannot be.</exception>
+    /// <exception cref="TargetNotFoundException">The adapter means no layer of the model.</exception>
+    /// <exception cref="TrainingOptionsException">The options contradict each other or the model.</exception>
+    public static MemoryEstimate EstimateMemory(this LlavaConfig config, TrainingOptions options, MemoryAssumptions? assumptions = null)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(options);
+        assumptions ??= new MemoryAssumptions();
+        Check(config, options, assumptions);
+        var weights = TrainedWeights.Plan(config, options, assumptions);
+        var shape = ShapeOf(config, options, assumptions);
+        var decoder = new DecoderMemory(config.Language, shape, options.Trainable.LanguageModel);
+        var vision = new VisionMemory(config, shape, options.Trainable.Projector, assumptions.CachedFeatures);
+        return new MemoryEstimate(Moments(config, options, assumptions, weights, shape, decoder, vision), weights.Elements, weights.BaseElements);
+    }
+
+    private static List<MemoryMoment> Moments(
+        LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions, TrainedWeights weights, MemoryShape shape, DecoderMemory decoder,
+        VisionMemory vision)
+    {
+        long gradientsBefore = options.AccumulationSteps > 1 ? weights.GradientBytes : 0;
+        var still = new MemoryMoment("between")
+        {
+            Base = weights.BaseBytes,
+            Adapter = weights.AdapterBytes,
+            Optimizer = weights.OptimizerBytes,
+            Gradients = gradientsBefore,
+            Vision = vision.Pixels,
+            Runtime = assumptions.RuntimeBytes,
+        };
+        long kept = 0, largestLayer = 0, temporaries = 0;
+        foreach (var ranks in weights.Layers)
+        {
+            long layer = decoder.Kept(ranks);
+            kept += options.GradientCheckpointing ? decoder.Stream : layer;
+            largestLayer = Math.Max(largestLayer, layer);
+            temporaries = Math.Max(temporaries, decoder.Temporaries(ranks));
+        }
+        long chunk = Math.Min(shape.Supervised, SupervisedLoss.ChunkRows);
+        long states = shape.Supervised * config.Language.HiddenSize * shape.Size;
+        long logits = chunk * config.Language.VocabularySize * shape.Size + chunk * config.Language.HiddenSize * shape.Size;
+        // For bf16 products libtorch packs the head's weight into a copy.
+        if (shape.Compute == torch.ScalarType.BFloat16 && chunk > 0) logits += (long)config.Language.VocabularySize * config.Language.HiddenSize * shape.Size;
+        // With checkpointing the layer whose turn it is runs again.
+        long again = options.GradientCheckpointing ? largestLayer : 0;
+        return
+        [
+            still with { Name = "vision", Vision = vision.Pixels + vision.Tower + vision.Features },
+            still with
+            {
+                Name = "loss",
+                Activations = kept + decoder.Stream,
+                Vision = vision.Pixels + vision.HeldInForward + vision.ProjectorKept,
+                Logits = 4 * states + logits,
+            },
+            still with
+            {
+                Name = "backward",
+                Activations = kept + again + temporaries,
+                Vision = vision.Pixels + vision.ProjectorKept,
+                Logits = states,
+            },
+            still with
+            {
+                Name = "its end",
+                Gradients = weights.GradientBytes,
+                Activations = (options.GradientCheckpointing ? decoder.Stream : 0) + largestLayer + temporaries,
+                Vision = vision.Pixels + vision.ProjectorKept,
+            },
+            still with { Name = "update", Gradients = weights.GradientBytes },
+        ];
+    }
+
+    private static MemoryShape ShapeOf(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions)
+    {
+        long batch = options.BatchSize, tokens = assumptions.TokensPerSample ?? options.MaxLength;
+        long tiles = config.HasVision ? (long)assumptions.ImagesPerSample * assumptions.TilesPerImage : 0;
+        long features = tiles == 0 ? 0 : Math.Min(tokens, tiles * config.FeaturesPerTile);
+        long supervised = assumptions.SupervisedTokensPerSample ?? tokens - features;
+        return new MemoryShape(
+            batch * tokens, tokens, batch * supervised, batch * tiles, batch * features, TrainedWeights.BaseDtypeOf(options, assumptions),
+            assumptions.Lora?.Dropout is not 0);
+    }
+
+    private static void Check(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions)
+    {
+        var problems = options.Trainable.Problems().ToList();
+        if (config.HasVision && config.Vision is null)
+            problems.Add($"the vision tower's sizes are not known from {config.Source}; add them by LlavaConfig.WithVision, or take the configuration of a loaded model");
+        if (options.BatchSize < 1) problems.Add($"BatchSize {options.BatchSize} is not positive");
+        if ((assumptions.TokensPerSample ?? options.MaxLength) < 1) problems.Add("a sample has no tokens; set TokensPerSample or MaxLength");
+        if (problems.Count > 0) throw new TrainingOptionsException(problems);
+    }
+}
