@@ -3,7 +3,7 @@ using Peft.Benchmarks;
 using static TorchSharp.torch;
 
 // Peft.Benchmarks [--scenario NAME | --all] [--size medium] [--batch 2] [--steps 4] [--threads 2] [--out folder] [--clock wall|cpu]
-string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer"];
+string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer", "adapters"];
 string sizeName = Option("size", "medium"), output = Option("out", "");
 int batch = int.Parse(Option("batch", sizeName == "wide" ? "1" : "2")), steps = int.Parse(Option("steps", "4"));
 string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
@@ -49,6 +49,7 @@ BenchmarkResult Other(string name)
         "merge" => AdapterScenario.Merge(folder, steps),
         "quantize" => QuantizeScenario.Run(folder, steps),
         "optimizer" => OptimizerScenario.Run(size, steps),
+        "adapters" => AdapterCostScenario.Run(steps),
         _ => throw new ArgumentException($"There is no scenario '{name}'. Scenarios: "
             + string.Join(", ", TrainingSetup.All.Select(s => s.Name).Concat(others)) + "."),
     };

@@ -11,7 +11,7 @@ internal static class Table
         foreach (var row in result.Rows)
         {
             string mfu = row.MfuPercent is { } value ? $"MFU {value,5:F1} %" : "           ";
-            Console.WriteLine($"  {row.Variant,-28} {row.SecondsMedian,9:F4} s  {row.Rate,10:F1} {row.RateUnit,-9}  {mfu}  peak {row.PeakRssMb,6:F0} MB  {row.Note}");
+            Console.WriteLine($"  {row.Variant,-28} {row.SecondsMedian,9:F4} s  {row.Rate,10:F2} {row.RateUnit,-9}  {mfu}  peak {row.PeakRssMb,6:F0} MB  {row.Note}");
         }
     }
 }
