@@ -63,6 +63,7 @@ public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, Ste
         finally
         {
             optimizer.ZeroGrad();
+            BackwardTensors.Release();
             ReleaseHandles();
         }
     }
