@@ -59,9 +59,9 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         var gradient = grad_output.reshape(-1, layer.OutFeatures);
         var wide = gradient.to(compute);
         var (a, b) = (adapter.A.to(compute), adapter.B.to(compute));
-        var narrow = wide.matmul(b).mul_(call.Scaling);                                    // (rows, R): gradient of x Aᵀ
+        var narrow = TensorMath.Scale(wide.matmul(b), call.Scaling);                                    // (rows, R): gradient of x Aᵀ
         Tensor? gradA = null, gradB = null, gradInput = null;
-        if (adapter.B.requires_grad) gradB = wide.t().matmul(hidden).mul_(call.Scaling).to(adapter.B.dtype);
+        if (adapter.B.requires_grad) gradB = TensorMath.Scale(wide.t().matmul(hidden), call.Scaling).to(adapter.B.dtype);
         if (adapter.A.requires_grad)
         {
             var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures).to(compute);
@@ -75,7 +75,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
             else
             {
                 var own = narrow.matmul(a).view(input.shape);
-                if (call.Mask is null) gradInput.add_(own);
+                if (call.Mask is null) TensorMath.AddTo(gradInput, own);
                 else call.Mask.AddTo(own, gradInput);
             }
         }

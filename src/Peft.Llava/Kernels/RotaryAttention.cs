@@ -128,9 +128,9 @@ public static class RotaryAttention
             var gradScores = g.bmm(valuesTransposed.narrow(2, block.Start, block.Keys));
             if (half) CausalAttentionKernel.SoftmaxBackward<BFloat16Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
             else CausalAttentionKernel.SoftmaxBackward<Float32Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
-            gradValue.narrow(1, block.Start, block.Keys).add_(scores.transpose(1, 2).bmm(g));
+            TensorMath.AddTo(gradValue.narrow(1, block.Start, block.Keys), scores.transpose(1, 2).bmm(g));
             gradQuery.narrow(1, block.First, block.Count).copy_(gradScores.bmm(keys));
-            gradKey.narrow(1, block.Start, block.Keys).add_(gradScores.transpose(1, 2).bmm(queries));
+            TensorMath.AddTo(gradKey.narrow(1, block.Start, block.Keys), gradScores.transpose(1, 2).bmm(queries));
         }
         if (heads != keyValueHeads)
         {

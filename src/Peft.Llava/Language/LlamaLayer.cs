@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -29,7 +30,7 @@ public sealed class LlamaLayer : nn.Module
     {
         using var scope = NewDisposeScope();
         // A float32 norm (QLoRA) gives float32; the linears compute in the dtype of the stream, as under autocast.
-        var h = x + _attention.Forward(_inputNorm.call(x).to(x.dtype), context);
-        return (h + _mlp.call(_mlpNorm.call(h).to(x.dtype))).MoveToOuterDisposeScope();
+        var h = TensorMath.Add(x, _attention.Forward(_inputNorm.call(x).to(x.dtype), context));
+        return TensorMath.Add(h, _mlp.call(_mlpNorm.call(h).to(x.dtype))).MoveToOuterDisposeScope();
     }
 }

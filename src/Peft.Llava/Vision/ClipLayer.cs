@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -33,7 +34,7 @@ public sealed class ClipLayer : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor input)
     {
         using var scope = NewDisposeScope();
-        var h = input + _attention.call(_norm1.call(input));
-        return (h + _mlp.call(_norm2.call(h))).MoveToOuterDisposeScope();
+        var h = TensorMath.Add(input, _attention.call(_norm1.call(input)));
+        return TensorMath.Add(h, _mlp.call(_norm2.call(h))).MoveToOuterDisposeScope();
     }
 }

@@ -1,3 +1,4 @@
+using Peft.Core;
 using static TorchSharp.torch;
 
 namespace Peft.Llava;
@@ -12,6 +13,6 @@ public static class QuickGelu
     {
         ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
-        return (input * (input * 1.702).sigmoid()).MoveToOuterDisposeScope();
+        return (input * TensorMath.Multiply(input, 1.702).sigmoid()).MoveToOuterDisposeScope();
     }
 }
