@@ -1,6 +1,8 @@
 using Peft.Core;
+using static TorchSharp.torch;
 
 // diagnose: prints the report. ensure: loads libtorch or prints the exception. Exit code 0 if libtorch is loaded.
+// save FOLDER: writes the same files again and again, each time full of another number, until the process is killed.
 switch (args)
 {
     case ["diagnose"]:
@@ -18,7 +20,16 @@ switch (args)
             Console.Write(e.Message);
             return 1;
         }
+    case ["save", var folder]:
+        for (int round = 1; ; round++)
+        {
+            using var scope = NewDisposeScope();
+            var tensors = new Dictionary<string, Tensor> { ["first"] = full([300_000], (float)round), ["second"] = full([7, 11], (float)round) };
+            SafetensorsWriter.Write(Path.Combine(folder, "adapter_model.safetensors"), tensors);
+            PickleWriter.Write(Path.Combine(folder, "non_lora_trainables.bin"), tensors);
+            if (round == 1) Console.WriteLine("saved");
+        }
     default:
-        Console.Error.WriteLine("usage: Peft.Probe diagnose | ensure");
+        Console.Error.WriteLine("usage: Peft.Probe diagnose | ensure | save FOLDER");
         return 2;
 }
