@@ -106,9 +106,10 @@ internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop
     /// <summary>A dense model again: what was trained is what comes out.</summary>
     private void Merge(PeftModel peft, LlavaModel model, Exam exam)
     {
-        var report = peft.MergeAndUnload(MergeTarget.DequantizedBase, torch.ScalarType.BFloat16);
+        // In the dtype that the model computes in.
+        var report = peft.MergeAndUnload(MergeTarget.DequantizedBase, model.Dtype);
         Say($"{report}");
-        Ask("merged into dense bf16 weights", "held-out", exam, model);
+        Ask("merged into dense weights", "held-out", exam, model);
     }
 
     private ExamResult Ask(string who, string what, Exam exam, LlavaModel model)
