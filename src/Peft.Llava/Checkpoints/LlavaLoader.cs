@@ -64,7 +64,11 @@ internal sealed class LlavaLoader : IDisposable
         if (dtype == mapped.dtype && device.type == DeviceType.CPU) return mapped;
         using (mapped)
         using (no_grad())
-            return mapped.to(dtype, device).DetachFromDisposeScope();
+        {
+            var converted = mapped.to(dtype, device).DetachFromDisposeScope();
+            MappedPages.Release(mapped);
+            return converted;
+        }
     }
 
     private FrozenLinear? Stored(string path, Tensor? bias)

@@ -47,7 +47,11 @@ public sealed class ModelQuantizer
         ArgumentNullException.ThrowIfNull(weight);
         if (!Wants(path)) return null;
         using (weight)
-            return Make(path, weight, bias);
+        {
+            var layer = Make(path, weight, bias);
+            MappedPages.Release(weight);
+            return layer;
+        }
     }
 
     /// <summary>A layer over packed tensors that a checkpoint holds.</summary>
