@@ -6,6 +6,16 @@ namespace Peft.Core;
 /// <summary>Functions of sixteen float32 lanes at a time, made for kernels that round their result to a tensor's dtype.</summary>
 public static class VectorMath
 {
+    /// <summary>The largest of the sixteen lanes; NaN if one is.</summary>
+    /// <param name="v">The lanes.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Max(Vector512<float> v)
+    {
+        var half = Vector256.Max(v.GetLower(), v.GetUpper());
+        var quarter = Vector128.Max(half.GetLower(), half.GetUpper());
+        return MathF.Max(MathF.Max(quarter[0], quarter[1]), MathF.Max(quarter[2], quarter[3]));
+    }
+
     /// <summary>
     /// e to the power of each lane, within 2 units in the last place; below -87.3 the result is the smallest normal number, above 88.3 it
     /// stays at e^88.3, NaN stays NaN. Half the time of <see cref="Vector512.Exp(Vector512{float})"/>.

@@ -109,7 +109,7 @@ internal static unsafe class CausalAttentionKernel
                 var inside = Vector512.LessThan(lanes, Vector512.Create((float)(seen - full)));
                 if (full < seen)
                     maxima = Vector512.Max(maxima, Vector512.ConditionalSelect(inside, E.Load(p, start + full), Vector512.Create(float.NegativeInfinity)));
-                float maximum = Max(maxima) * scale;
+                float maximum = VectorMath.Max(maxima) * scale;
                 var sums = Vector512<float>.Zero;
                 for (i = 0; i < seen; i += 16)
                 {
@@ -208,12 +208,4 @@ internal static unsafe class CausalAttentionKernel
     }
 
     private const long MaximumStackRow = 8192;
-
-    private static float Max(Vector512<float> v)
-    {
-        var half = Vector256.Max(v.GetLower(), v.GetUpper());
-        var quarter = Vector128.Max(half.GetLower(), half.GetUpper());
-        float a = MathF.Max(quarter[0], quarter[1]), b = MathF.Max(quarter[2], quarter[3]);
-        return MathF.Max(a, b);
-    }
 }

@@ -65,23 +65,20 @@ public static class RotaryAttention
     private readonly record struct Saved(Tensor Output, Tensor Query, Tensor Key, Tensor Value, Tensor LogSums);
 
     private static Saved Forward(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, SequenceLayout layout)
+        => query.dtype == ScalarType.BFloat16
+            ? Forward<BFloat16Element>(query, key, value, cos, sin, layout)
+            : Forward<Float32Element>(query, key, value, cos, sin, layout);
+
+    private static Saved Forward<E>(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, SequenceLayout layout)
+        where E : struct, IVectorElement
     {
         long rows = query.shape[0], width = cos.shape[1] * 2;
         long heads = query.shape[1] / width, keyValueHeads = key.shape[1] / width;
         var q = empty([heads, rows, width], query.dtype);
         var k = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
         var v = zeros([keyValueHeads, rows + KeyPadding, width], query.dtype);
-        bool half = query.dtype == ScalarType.BFloat16;
-        if (half)
-        {
-            CausalAttentionKernel.RotateToHeads<BFloat16Element>(query, cos, sin, q);
-            CausalAttentionKernel.RotateToHeads<BFloat16Element>(key, cos, sin, k);
-        }
-        else
-        {
-            CausalAttentionKernel.RotateToHeads<Float32Element>(query, cos, sin, q);
-            CausalAttentionKernel.RotateToHeads<Float32Element>(key, cos, sin, k);
-        }
+        CausalAttentionKernel.RotateToHeads<E>(query, cos, sin, q);
+        CausalAttentionKernel.RotateToHeads<E>(key, cos, sin, k);
         v.narrow(1, 0, rows).copy_(value.view(rows, keyValueHeads, width).transpose(0, 1));
         var logSums = empty([heads, rows], ScalarType.Float32);
         var output = empty([rows, heads * width], query.dtype);
@@ -94,24 +91,26 @@ public static class RotaryAttention
             {
                 using var inner = NewDisposeScope();
                 var scores = q.narrow(1, block.First, block.Count).bmm(keysTransposed.narrow(2, block.Start, block.Keys));
-                float scale = 1 / MathF.Sqrt(width);
-                if (half) CausalAttentionKernel.Softmax<BFloat16Element>(scores, block.First - block.Start, scale, logSums, block.First);
-                else CausalAttentionKernel.Softmax<Float32Element>(scores, block.First - block.Start, scale, logSums, block.First);
+                CausalAttentionKernel.Softmax<E>(scores, block.First - block.Start, 1 / MathF.Sqrt(width), logSums, block.First);
                 outputHeads.narrow(1, block.First, block.Count).copy_(scores.bmm(fullValues.narrow(1, block.Start, block.Keys)));
             }
         }
         return new Saved(output, q, k, v, logSums);
     }
 
-    private static List<Tensor> Backward(Saved saved, Tensor grad, Tensor cos, Tensor sin, SequenceLayout layout)
+    private static (Tensor Query, Tensor Key, Tensor Value) Backward(Saved saved, Tensor grad, Tensor cos, Tensor sin, SequenceLayout layout)
+        => saved.Query.dtype == ScalarType.BFloat16
+            ? Backward<BFloat16Element>(saved, grad, cos, sin, layout)
+            : Backward<Float32Element>(saved, grad, cos, sin, layout);
+
+    private static (Tensor Query, Tensor Key, Tensor Value) Backward<E>(Saved saved, Tensor grad, Tensor cos, Tensor sin, SequenceLayout layout)
+        where E : struct, IVectorElement
     {
         var (output, q, k, v, logSums) = saved;
         long heads = q.shape[0], keyValueHeads = k.shape[0], rows = q.shape[1], width = q.shape[2];
-        bool half = q.dtype == ScalarType.BFloat16;
         float scale = 1 / MathF.Sqrt(width);
         var deltas = empty([heads, rows], ScalarType.Float32);
-        if (half) CausalAttentionKernel.Deltas<BFloat16Element>(output, grad, deltas);
-        else CausalAttentionKernel.Deltas<Float32Element>(output, grad, deltas);
+        CausalAttentionKernel.Deltas<E>(output, grad, deltas);
         var gradHeads = grad.view(rows, heads, width).transpose(0, 1).contiguous();
         var gradQuery = empty([heads, rows, width], ScalarType.Float32);
         var gradKey = zeros([heads, rows + KeyPadding, width], ScalarType.Float32);
@@ -126,8 +125,7 @@ public static class RotaryAttention
             var g = gradHeads.narrow(1, block.First, block.Count);
             var scores = queries.bmm(keysTransposed.narrow(2, block.Start, block.Keys));
             var gradScores = g.bmm(valuesTransposed.narrow(2, block.Start, block.Keys));
-            if (half) CausalAttentionKernel.SoftmaxBackward<BFloat16Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
-            else CausalAttentionKernel.SoftmaxBackward<Float32Element>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
+            CausalAttentionKernel.SoftmaxBackward<E>(scores, gradScores, block.First - block.Start, scale, logSums, deltas, block.First);
             TensorMath.AddTo(gradValue.narrow(1, block.Start, block.Keys), scores.transpose(1, 2).bmm(g));
             gradQuery.narrow(1, block.First, block.Count).copy_(gradScores.bmm(keys));
             TensorMath.AddTo(gradKey.narrow(1, block.Start, block.Keys), gradScores.transpose(1, 2).bmm(queries));
@@ -137,19 +135,10 @@ public static class RotaryAttention
             gradKey = gradKey.view(keyValueHeads, heads / keyValueHeads, rows + KeyPadding, width).sum(dim: 1L);
             gradValue = gradValue.view(keyValueHeads, heads / keyValueHeads, rows + KeyPadding, width).sum(dim: 1L);
         }
-        var results = new List<Tensor> { empty([rows, heads * width], q.dtype), empty([rows, keyValueHeads * width], q.dtype) };
-        if (half)
-        {
-            CausalAttentionKernel.RotateFromHeads<BFloat16Element>(gradQuery, cos, sin, results[0]);
-            CausalAttentionKernel.RotateFromHeads<BFloat16Element>(gradKey, cos, sin, results[1]);
-        }
-        else
-        {
-            CausalAttentionKernel.RotateFromHeads<Float32Element>(gradQuery, cos, sin, results[0]);
-            CausalAttentionKernel.RotateFromHeads<Float32Element>(gradKey, cos, sin, results[1]);
-        }
-        results.Add(gradValue.narrow(1, 0, rows).transpose(0, 1).to(q.dtype).reshape(rows, keyValueHeads * width));
-        return results;
+        var (ofQuery, ofKey) = (empty([rows, heads * width], q.dtype), empty([rows, keyValueHeads * width], q.dtype));
+        CausalAttentionKernel.RotateFromHeads<E>(gradQuery, cos, sin, ofQuery);
+        CausalAttentionKernel.RotateFromHeads<E>(gradKey, cos, sin, ofKey);
+        return (ofQuery, ofKey, gradValue.narrow(1, 0, rows).transpose(0, 1).to(q.dtype).reshape(rows, keyValueHeads * width));
     }
 
     private static Tensor Expand(Tensor heads, long count)
@@ -197,7 +186,7 @@ public static class RotaryAttention
             var s = ctx.get_saved_variables();
             var gradients = Backward(new Saved(s[0], s[1], s[2], s[3], s[4]), grad_output.contiguous(), s[5], s[6],
                 (SequenceLayout)ctx.get_data("layout"));
-            return BackwardTensors.Return(grad_output, gradients[0], gradients[1], gradients[2], null, null, null);
+            return BackwardTensors.Return(grad_output, gradients.Query, gradients.Key, gradients.Value, null, null, null);
         }
     }
 }

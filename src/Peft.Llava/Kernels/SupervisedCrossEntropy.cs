@@ -15,8 +15,6 @@ namespace Peft.Llava;
 /// </remarks>
 public static class SupervisedCrossEntropy
 {
-    private const long RowsAtOnce = 512;
-
     /// <summary>The sum over rows of <c>-log softmax(head(states))[target]</c>.</summary>
     /// <param name="states">(S, D): hidden states at supervised positions only.</param>
     /// <param name="head">The frozen output head, D to V.</param>
@@ -50,10 +48,10 @@ public static class SupervisedCrossEntropy
     {
         using var scope = NewDisposeScope();
         var total = zeros([], ScalarType.Float64, states.device);
-        for (long start = 0; start < states.shape[0]; start += RowsAtOnce)
+        for (long start = 0; start < states.shape[0]; start += SupervisedLoss.ChunkRows)
         {
             using var inner = NewDisposeScope();
-            long count = Math.Min(RowsAtOnce, states.shape[0] - start);
+            long count = Math.Min(SupervisedLoss.ChunkRows, states.shape[0] - start);
             var logits = head.Apply(states.narrow(0, start, count));
             var wanted = targets.narrow(0, start, count);
             Tensor gradLogits;
@@ -92,8 +90,7 @@ public static class SupervisedCrossEntropy
                 long start = row * width, i = 0;
                 var maxima = Vector512.Create(float.NegativeInfinity);
                 for (; i + 16 <= width; i += 16) maxima = Vector512.Max(maxima, E.Load(p, start + i));
-                float maximum = float.NegativeInfinity;
-                for (int lane = 0; lane < 16; lane++) maximum = MathF.Max(maximum, maxima[lane]);
+                float maximum = VectorMath.Max(maxima);
                 for (; i < width; i++) maximum = MathF.Max(maximum, E.Get(p, start + i));
                 float wanted = E.Get(p, start + target[row]);
 

@@ -18,6 +18,16 @@ public sealed class VectorMathTests
     }
 
     [Fact]
+    public void Max_finds_the_largest_lane_wherever_it_is_and_keeps_NaN()
+    {
+        for (int lane = 0; lane < 16; lane++)
+        {
+            Assert.Equal(-2.5f, VectorMath.Max(Vector512.Create(-7f).WithElement(lane, -2.5f)));
+            Assert.True(float.IsNaN(VectorMath.Max(Vector512.Create(-7f).WithElement(lane, float.NaN))));
+        }
+    }
+
+    [Fact]
     public void Exp_keeps_NaN_and_clamps_the_ends()
     {
         Assert.True(float.IsNaN(VectorMath.Exp(Vector512.Create(float.NaN))[0]));

@@ -39,8 +39,8 @@ public sealed record EvaluationReport(int Step, double? Loss, double Score, bool
 public sealed class EvaluationObserver(ITrainingData? data, EvaluationOptions options, Action<EvaluationReport>? onReport = null) : ITrainingObserver
 {
     private readonly List<EvaluationReport> _reports = [];
+    private readonly BestValue _best = new(options.MinimumGain);
     private LLaVATrainer? _trainer;
-    private int _sinceBest;
 
     /// <summary>All evaluations so far.</summary>
     public IReadOnlyList<EvaluationReport> Reports => _reports;
@@ -71,21 +71,16 @@ public sealed class EvaluationObserver(ITrainingData? data, EvaluationOptions op
         var model = _trainer!.Model;
         double? loss = data is null ? null : Evaluation.Loss(model, data, options.BatchSize).Loss;
         double score = options.Score is null ? loss!.Value : ScoreOf(model);
-        bool best = double.IsFinite(score) && (Best is null || score < Best.Score - options.MinimumGain);
+        bool best = _best.Add(report.Step, score);
         var evaluation = new EvaluationReport(report.Step, loss, score, best);
         _reports.Add(evaluation);
         if (best)
         {
             Best = evaluation;
-            _sinceBest = 0;
             if (options.BestFolder is { } folder) _trainer.SaveModel(folder);
         }
-        else
-        {
-            _sinceBest++;
-        }
         onReport?.Invoke(evaluation);
-        return options.Patience is int patience && _sinceBest >= patience ? TrainingVerdict.Stop : TrainingVerdict.Continue;
+        return options.Patience is int patience && _best.Since >= patience ? TrainingVerdict.Stop : TrainingVerdict.Continue;
     }
 
     private double ScoreOf(LlavaModel model)

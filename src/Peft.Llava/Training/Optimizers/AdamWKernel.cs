@@ -56,16 +56,15 @@ public sealed class AdamWKernel
     private static unsafe void Step(Work w)
     {
         var f = new Factors(w.Settings);
-        if (w.Half) Step<BFloat16Element, ToBFloat16>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
-        else Step<Float32Element, AsItIs>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
+        if (w.Half) Step<BFloat16Element>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
+        else Step<Float32Element>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
     }
 
-    private static unsafe void Step<TElement, TRounding>(void* p, void* g, void* m, void* v, int count, Factors f)
+    private static unsafe void Step<TElement>(void* p, void* g, void* m, void* v, int count, Factors f)
         where TElement : struct, IVectorElement
-        where TRounding : struct, IRounding
     {
         int i = 0;
-        for (; i <= count - Lanes; i += Lanes) StepLanes<TElement, TRounding>(p, g, m, v, i, f);
+        for (; i <= count - Lanes; i += Lanes) StepLanes<TElement>(p, g, m, v, i, f);
         if (i == count) return;
 
         // The rest goes through a full set of lanes of its own, so that there is one arithmetic only.
@@ -74,26 +73,25 @@ public sealed class AdamWKernel
         void*[] whole = [p, g, m, v];
         new Span<byte>(buffer, 4 * bytes).Clear();
         for (int t = 0; t < 4; t++) new Span<byte>((byte*)whole[t] + at, rest).CopyTo(new Span<byte>(buffer + t * bytes, rest));
-        StepLanes<TElement, TRounding>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
+        StepLanes<TElement>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
         for (int t = 0; t < 4; t++)
             if (t != 1) new Span<byte>(buffer + t * bytes, rest).CopyTo(new Span<byte>((byte*)whole[t] + at, rest));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static unsafe void StepLanes<TElement, TRounding>(void* p, void* g, void* m, void* v, long i, Factors f)
+    private static unsafe void StepLanes<TElement>(void* p, void* g, void* m, void* v, long i, Factors f)
         where TElement : struct, IVectorElement
-        where TRounding : struct, IRounding
     {
-        var gradient = TRounding.Round(TElement.Load(g, i) * f.GradientScale);
-        var weight = TRounding.Round(TElement.Load(p, i) * f.Keep);
+        var gradient = TElement.Round(TElement.Load(g, i) * f.GradientScale);
+        var weight = TElement.Round(TElement.Load(p, i) * f.Keep);
         var first = TElement.Load(m, i);
-        first = TRounding.Round(f.FirstShare < 0.5f
+        first = TElement.Round(f.FirstShare < 0.5f
             ? first + (gradient - first) * f.FirstShare
             : gradient - (gradient - first) * (1 - f.FirstShare));
-        var second = TRounding.Round(TElement.Load(v, i) * f.SecondKeep);
-        second = TRounding.Round(second + gradient * f.SecondShare * gradient);
-        var root = TRounding.Round(TRounding.Round(Vector512.Sqrt(second)) / f.Correction);
-        root = TRounding.Round(root + Vector512.Create(f.Epsilon));
+        var second = TElement.Round(TElement.Load(v, i) * f.SecondKeep);
+        second = TElement.Round(second + gradient * f.SecondShare * gradient);
+        var root = TElement.Round(TElement.Round(Vector512.Sqrt(second)) / f.Correction);
+        root = TElement.Round(root + Vector512.Create(f.Epsilon));
         weight += first * f.MinusSize / root;
         TElement.Store(p, i, weight);
         TElement.Store(m, i, first);
@@ -101,29 +99,6 @@ public sealed class AdamWKernel
     }
 
     private readonly record struct Work(nint Parameter, nint Gradient, nint First, nint Second, int Count, bool Half, AdamWSettings Settings);
-
-    private interface IRounding
-    {
-        static abstract Vector512<float> Round(Vector512<float> value);
-    }
-
-    private readonly struct AsItIs : IRounding
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Round(Vector512<float> value) => value;
-    }
-
-    /// <summary>To the nearest bfloat16, ties to even; NaN stays NaN.</summary>
-    private readonly struct ToBFloat16 : IRounding
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Round(Vector512<float> value)
-        {
-            var bits = value.AsUInt32();
-            var rounded = (bits + Vector512.Create(0x7fffu) + ((bits >> 16) & Vector512<uint>.One)) & Vector512.Create(0xffff0000u);
-            return Vector512.ConditionalSelect(Vector512.Equals(value, value), rounded.AsSingle(), value);
-        }
-    }
 
     /// <summary>The step's scalars, computed in double and used in float32 as torch does.</summary>
     private readonly struct Factors(AdamWSettings s)
