@@ -1,114 +1,99 @@
+using System.Text;
 using System.Text.Json;
-using Peft.Core;
 
 namespace Peft.Llava;
 
 /// <summary>Reads LLaVA's data files record by record, collecting what is malformed.</summary>
 internal static class DataFileReader
 {
-    public static IReadOnlyList<LlavaSample> Read(string path)
+    private const string ArrayForm = "A data file is a JSON array of records with id, image (optional) and conversations.";
+    private const string LinesForm = "A JSON Lines file has one record a line, in UTF-8, with id, image (optional) and conversations.";
+
+    /// <summary>A JSON array.</summary>
+    public static IReadOnlyList<LlavaSample> ReadJson(string path, RecordChecks checks)
     {
-        var samples = new List<LlavaSample>();
-        var faults = new List<RecordFault>();
+        var records = new RecordCollector(path, checks);
         try
         {
             using var stream = File.OpenRead(path);
             foreach (var record in JsonSerializer.DeserializeAsyncEnumerable<JsonElement>(stream).ToBlockingEnumerable())
+                records.Add(LlavaRecord.IdOf(record), null, index => LlavaRecord.Read(record, index, checks));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw Unreadable(path, e, ArrayForm);
+        }
+        catch (JsonException e)
+        {
+            throw NoArray(path, records.Count, e);
+        }
+        return records.Finish();
+    }
+
+    /// <summary>A record per line; empty lines are passed over.</summary>
+    public static IReadOnlyList<LlavaSample> ReadJsonLines(string path, RecordChecks checks)
+    {
+        var records = new RecordCollector(path, checks);
+        int number = 0;
+        try
+        {
+            foreach (string line in File.ReadLines(path, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true)))
             {
-                int index = samples.Count + faults.Count;
-                try
-                {
-                    samples.Add(ReadRecord(record, index));
-                }
-                catch (MalformedRecord e)
-                {
-                    faults.Add(new RecordFault(index, IdOf(record) ?? $"#{index}", e.Message));
-                }
+                number++;
+                if (!string.IsNullOrWhiteSpace(line)) ReadLine(line, number, records, checks);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new DataFileException(path, $"cannot be read ({e.Message}).", e);
+            throw Unreadable(path, e, LinesForm);
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new DataFileException(path, DataFileFault.WrongFormat, $"is not in UTF-8, after line {number}.", LinesForm, e);
+        }
+        return records.Finish();
+    }
+
+    private static void ReadLine(string line, int number, RecordCollector records, RecordChecks checks)
+    {
+        JsonDocument document;
+        try
+        {
+            document = JsonDocument.Parse(line);
         }
         catch (JsonException e)
         {
-            throw new DataFileException(path, $"is no JSON array ({e.Message}).", e);
+            records.Add(null, number, _ => throw new MalformedRecord(RecordProblem.NotJson, $"the line is no whole JSON record ({e.Message})"));
+            return;
         }
-        if (faults.Count > 0) throw new DataFileException(path, faults);
-        return samples;
+        using (document) records.Add(LlavaRecord.IdOf(document.RootElement), number, index => LlavaRecord.Read(document.RootElement, index, checks));
     }
 
-    private static LlavaSample ReadRecord(JsonElement record, int index)
+    /// <summary>A file that cannot be opened or read.</summary>
+    public static DataFileException Unreadable(string path, Exception cause, string form)
+        => new(path, DataFileFault.Unreadable, $"cannot be read ({cause.Message}).", form, cause);
+
+    private static DataFileException NoArray(string path, int whole, JsonException cause)
     {
-        if (record.ValueKind != JsonValueKind.Object) throw new MalformedRecord($"it is {Kind(record)}, not an object");
-        if (!record.TryGetProperty("conversations", out var conversations)) throw new MalformedRecord("it has no conversations");
-        if (conversations.ValueKind != JsonValueKind.Array) throw new MalformedRecord($"conversations is {Kind(conversations)}, not an array");
-        var turns = new List<ConversationTurn>();
-        foreach (var turn in conversations.EnumerateArray())
-            turns.Add(new ConversationTurn(TextOf(turn, "from", turns.Count), TextOf(turn, "value", turns.Count)));
-        if (turns.Count == 0) throw new MalformedRecord("conversations is empty");
-        return new LlavaSample(index, IdOf(record) ?? $"#{index}", Images(record), turns);
+        if (EdgeCharacter(path, last: true) is null) return new DataFileException(path, DataFileFault.CutOff, "is empty.", ArrayForm, cause);
+        bool cut = EdgeCharacter(path, last: false) == '[' && EdgeCharacter(path, last: true) != ']';
+        return cut
+            ? new DataFileException(path, DataFileFault.CutOff,
+                $"ends in the middle of its list; the first {whole} record(s) are whole ({cause.Message}).", "Copy or write the file again.", cause)
+            : new DataFileException(path, DataFileFault.WrongFormat, $"is no JSON array ({cause.Message}).", ArrayForm, cause);
     }
 
-    private static string TextOf(JsonElement turn, string name, int place)
+    /// <summary>The first or last byte that is no blank; null where the 4096 at that end are all blank.</summary>
+    private static char? EdgeCharacter(string path, bool last)
     {
-        if (turn.ValueKind != JsonValueKind.Object) throw new MalformedRecord($"turn {place} is {Kind(turn)}, not an object");
-        if (!turn.TryGetProperty(name, out var value)) throw new MalformedRecord($"turn {place} has no '{name}'");
-        if (value.ValueKind != JsonValueKind.String) throw new MalformedRecord($"'{name}' of turn {place} is {Kind(value)}, not a text");
-        return Text(value, $"'{name}' of turn {place}");
+        using var stream = File.OpenRead(path);
+        int length = (int)Math.Min(4096, stream.Length);
+        stream.Position = last ? stream.Length - length : 0;
+        byte[] bytes = new byte[length];
+        stream.ReadExactly(bytes);
+        if (last) Array.Reverse(bytes);
+        foreach (byte b in bytes)
+            if (b is not ((byte)' ' or (byte)'\t' or (byte)'\r' or (byte)'\n' or 0xef or 0xbb or 0xbf)) return (char)b;
+        return null;
     }
-
-    private static List<string> Images(JsonElement record)
-    {
-        if (!record.TryGetProperty("image", out var image) || image.ValueKind == JsonValueKind.Null) return [];
-        var entries = image.ValueKind == JsonValueKind.Array ? image.EnumerateArray().ToList() : [image];
-        var files = new List<string>(entries.Count);
-        foreach (var entry in entries)
-        {
-            if (entry.ValueKind != JsonValueKind.String) throw new MalformedRecord($"image is {Kind(entry)}, not a file name or a list of them");
-            string file = Text(entry, "image");
-            if (file.Length == 0) throw new MalformedRecord("image is an empty file name (leave the field out of text-only records)");
-            files.Add(file);
-        }
-        return files;
-    }
-
-    private static string? IdOf(JsonElement record)
-    {
-        if (record.ValueKind != JsonValueKind.Object || !record.TryGetProperty("id", out var id)) return null;
-        return id.ValueKind switch
-        {
-            JsonValueKind.String => TextOrNull(id),
-            JsonValueKind.Number => id.GetRawText(),
-            _ => null,
-        };
-    }
-
-    private static string Text(JsonElement value, string what)
-        => TextOrNull(value) ?? throw new MalformedRecord($"{what} holds half of a surrogate pair");
-
-    private static string? TextOrNull(JsonElement value)
-    {
-        try
-        {
-            return value.GetString();
-        }
-        catch (InvalidOperationException)
-        {
-            return null;
-        }
-    }
-
-    private static string Kind(JsonElement value) => value.ValueKind switch
-    {
-        JsonValueKind.Null => "null",
-        JsonValueKind.Object => "an object",
-        JsonValueKind.Array => "an array",
-        JsonValueKind.String => "a text",
-        JsonValueKind.Number => "a number",
-        _ => "true or false",
-    };
-
-    /// <summary>Leaves the reading of one record; never seen outside.</summary>
-    private sealed class MalformedRecord(string problem) : PeftException(problem);
 }

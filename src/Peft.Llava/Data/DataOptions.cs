@@ -34,6 +34,7 @@ public sealed record DataOptions
         ZeroImageForTextOnly = true,
         MaskPaddingIds = true,
         CheckPlaceholders = false,
+        Records = RecordChecks.None,
     };
 
     /// <summary>Which labels.</summary>
@@ -51,6 +52,9 @@ public sealed record DataOptions
     /// </summary>
     public bool CheckPlaceholders { get; init; } = true;
 
+    /// <summary>What is checked of each record while a file is read.</summary>
+    public RecordChecks Records { get; init; } = RecordChecks.Default;
+
     /// <summary>Whether text-only samples get a zero picture, which LLaVA's tower and projector then run on.</summary>
     public bool ZeroImageForTextOnly { get; init; }
 
@@ -62,4 +66,6 @@ public sealed record DataOptions
 
     /// <summary>Whether <c>&lt;im_start&gt;</c> and <c>&lt;im_end&gt;</c> go around an image (<c>mm_use_im_start_end</c>).</summary>
     public bool UseImageStartEnd { get; init; }
+
+    internal RecordChecks RecordChecksInForce => CheckPlaceholders ? Records : Records & ~RecordChecks.Placeholders;
 }

@@ -1,6 +1,6 @@
 namespace Peft.Llava;
 
-/// <summary>LLaVA's training data: a JSON array of conversations with images, encoded sample by sample when asked.</summary>
+/// <summary>LLaVA's training data: conversations with images, encoded sample by sample when asked.</summary>
 public sealed class LlavaDataset
 {
     private const int ImageWords = 128;
@@ -27,7 +27,39 @@ public sealed class LlavaDataset
     public static LlavaDataset FromJson(string path, string? imageFolder, LlavaProcessor processor, DataOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return new LlavaDataset(DataFileReader.Read(path), new SampleEncoder(processor, imageFolder, options));
+        options ??= new DataOptions();
+        return new LlavaDataset(DataFileReader.ReadJson(path, options.RecordChecksInForce), new SampleEncoder(processor, imageFolder, options));
+    }
+
+    /// <summary>Reads a JSON Lines file: one record of the same form per line, in UTF-8; empty lines are passed over.</summary>
+    /// <inheritdoc cref="FromJson"/>
+    public static LlavaDataset FromJsonLines(string path, string? imageFolder, LlavaProcessor processor, DataOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        options ??= new DataOptions();
+        return new LlavaDataset(DataFileReader.ReadJsonLines(path, options.RecordChecksInForce), new SampleEncoder(processor, imageFolder, options));
+    }
+
+    /// <summary>
+    /// Reads a split of ScienceQA: <c>problems.json</c> and <c>pid_splits.json</c>, with the texts of LLaVA's own conversion. A problem's image is
+    /// <c>id/image</c> in the image folder.
+    /// </summary>
+    /// <param name="folder">The folder with the two files.</param>
+    /// <param name="split">A split of <c>pid_splits.json</c>, such as <c>train</c>.</param>
+    /// <param name="format">What question and answer hold; LLaVA's scripts train with <c>QCM-LEA</c>.</param>
+    /// <param name="imageFolder">The folder to which image files are relative; null for the current one.</param>
+    /// <param name="processor">Tokenizer, images and template.</param>
+    /// <param name="options">The choices; null for the defaults.</param>
+    /// <exception cref="DataFileException">A file cannot be read, or problems are malformed (all of them are named).</exception>
+    /// <remarks>Source: LLaVA <c>scripts/convert_sqa_to_llava.py</c>.</remarks>
+    public static LlavaDataset FromScienceQa(
+        string folder, string split, ScienceQaFormat format, string? imageFolder, LlavaProcessor processor, DataOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(split);
+        ArgumentNullException.ThrowIfNull(format);
+        options ??= new DataOptions();
+        return new LlavaDataset(ScienceQaReader.Read(folder, split, format, options.RecordChecksInForce), new SampleEncoder(processor, imageFolder, options));
     }
 
     /// <summary>The samples, in the file's order.</summary>

@@ -118,12 +118,9 @@ public sealed class SampleEncoder
     private void CheckPlaceholders(LlavaSample sample)
     {
         if (!Options.CheckPlaceholders) return;
-        int placeholders = sample.PlaceholderCount, images = sample.Images.Count;
-        // LLaVA makes one placeholder of all that a turn has, so several in one turn mean its one image.
-        if (images == 1) placeholders = sample.Turns.Count(t => t.Value.Contains(LlamaTokenizer.ImagePlaceholder, StringComparison.Ordinal));
-        if (placeholders == images) return;
-        throw new SampleException(SampleProblem.PlaceholderCount, sample,
-            $"has {images} image(s) but {placeholders} {LlamaTokenizer.ImagePlaceholder} placeholder(s).", "Write one placeholder per image, or correct the record's image field.");
+        if (RecordCheck.PlaceholderProblem(sample) is { } problem)
+            throw new SampleException(SampleProblem.PlaceholderCount, sample, problem + ".",
+                "Write one placeholder per image, or correct the record's image field.");
     }
 
     private SampleException NothingSupervised(LlavaSample sample, LabeledText text)

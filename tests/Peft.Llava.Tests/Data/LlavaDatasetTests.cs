@@ -26,23 +26,25 @@ public sealed class LlavaDatasetTests : IDisposable
     }
 
     [Theory]
-    [InlineData("5", "it is a number, not an object", "#0")]
-    [InlineData("""{"id": "a"}""", "it has no conversations", "a")]
-    [InlineData("""{"id": 3, "conversations": {}}""", "conversations is an object, not an array", "3")]
-    [InlineData("""{"conversations": []}""", "conversations is empty", "#0")]
-    [InlineData("""{"conversations": ["x"]}""", "turn 0 is a text, not an object", "#0")]
-    [InlineData("""{"conversations": [{"from": "human"}]}""", "turn 0 has no 'value'", "#0")]
-    [InlineData("""{"conversations": [{"from": "human", "value": null}]}""", "'value' of turn 0 is null, not a text", "#0")]
-    [InlineData("""{"conversations": [{"from": true, "value": "x"}]}""", "'from' of turn 0 is true or false, not a text", "#0")]
-    [InlineData("""{"id": "\ud83d", "conversations": [{"from": "human", "value": "\ud83d"}]}""", "'value' of turn 0 holds half of a surrogate pair", "#0")]
-    [InlineData("""{"image": [1], "conversations": [{"from": "human", "value": "x"}]}""", "image is a number, not a file name or a list of them", "#0")]
-    [InlineData("""{"image": "", "conversations": [{"from": "human", "value": "x"}]}""", "image is an empty file name", "#0")]
-    public void A_malformed_record_is_named(string record, string problem, string id)
+    [InlineData("5", "it is a number, not an object", "#0", RecordProblem.NotAnObject)]
+    [InlineData("""{"id": "a"}""", "it has no conversations", "a", RecordProblem.MissingField)]
+    [InlineData("""{"id": 3, "conversations": {}}""", "conversations is an object, not an array", "3", RecordProblem.WrongType)]
+    [InlineData("""{"conversations": []}""", "conversations is empty", "#0", RecordProblem.Empty)]
+    [InlineData("""{"conversations": ["x"]}""", "turn 0 is a text, not an object", "#0", RecordProblem.WrongType)]
+    [InlineData("""{"conversations": [{"from": "human"}]}""", "turn 0 has no 'value'", "#0", RecordProblem.MissingField)]
+    [InlineData("""{"conversations": [{"from": "human", "value": null}]}""", "'value' of turn 0 is null, not a text", "#0", RecordProblem.WrongType)]
+    [InlineData("""{"conversations": [{"from": true, "value": "x"}]}""", "'from' of turn 0 is true or false, not a text", "#0", RecordProblem.WrongType)]
+    [InlineData("""{"id": "\ud83d", "conversations": [{"from": "human", "value": "\ud83d"}]}""", "'value' of turn 0 holds half of a surrogate pair", "#0", RecordProblem.BadValue)]
+    [InlineData("""{"image": [1], "conversations": [{"from": "human", "value": "x"}]}""", "image is a number, not a file name or a list of them", "#0", RecordProblem.WrongType)]
+    [InlineData("""{"image": "", "conversations": [{"from": "human", "value": "x"}]}""", "image is an empty file name", "#0", RecordProblem.Empty)]
+    [InlineData("""{"id": [1], "conversations": [{"from": "human", "value": "x"}]}""", "id is an array, not a text or a number", "#0", RecordProblem.WrongType)]
+    public void A_malformed_record_is_named(string record, string problem, string id, RecordProblem kind)
     {
         string path = _data.File("train.json", $"[{record}]");
         var e = Assert.Throws<DataFileException>(() => LlavaDataset.FromJson(path, null, TinyData.Processor));
         Assert.Contains($"train.json: 1 record(s) cannot be used. Correct or remove them:\n  {id} (record 0): {problem}", e.Message);
-        Assert.Equal((0, id), (e.Faults[0].Index, e.Faults[0].Id));
+        Assert.Equal((0, id, kind), (e.Faults[0].Index, e.Faults[0].Id, e.Faults[0].Kind));
+        Assert.Null(e.Faults[0].Line);
     }
 
     [Fact]
@@ -55,12 +57,18 @@ public sealed class LlavaDatasetTests : IDisposable
     }
 
     [Theory]
-    [InlineData("{}", "train.json: is no JSON array (")]
-    [InlineData("[{}", "train.json: is no JSON array (")]
-    public void A_file_that_is_no_list_is_refused(string text, string message)
+    [InlineData("{}", "train.json: is no JSON array (", DataFileFault.WrongFormat)]
+    [InlineData("[{} {}]", "train.json: is no JSON array (", DataFileFault.WrongFormat)]
+    [InlineData(" \n", "train.json: is empty. A data file is a JSON array of records", DataFileFault.CutOff)]
+    [InlineData("\ufeff[{\"conversations\": [{\"from\": \"gpt\", \"value\": \"a\"}]}, {\"conver", "train.json: ends in the middle of its list; the first 1 record(s) are whole (",
+        DataFileFault.CutOff)]
+    public void A_file_that_is_no_list_is_refused(string text, string message, DataFileFault fault)
     {
         string path = _data.File("train.json", text);
-        Assert.Contains(message, Assert.Throws<DataFileException>(() => LlavaDataset.FromJson(path, null, TinyData.Processor)).Message);
+        var e = Assert.Throws<DataFileException>(() => LlavaDataset.FromJson(path, null, TinyData.Processor));
+        Assert.Contains(message, e.Message);
+        Assert.Equal((fault, path), (e.Fault, e.Path));
+        if (text.EndsWith("conver", StringComparison.Ordinal)) Assert.EndsWith("Copy or write the file again.", e.Message);
     }
 
     [Fact]

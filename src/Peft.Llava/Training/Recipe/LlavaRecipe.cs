@@ -49,7 +49,9 @@ public static class LlavaRecipe
             ? DataOptions.LlavaExact with { ZeroImageForTextOnly = false }
             : new DataOptions();
         options = options with { UseImageStartEnd = arguments.Model.UseImageStartEnd };
-        var dataset = LlavaDataset.FromJson(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options);
+        var dataset = arguments.Data.DataPath.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
+            ? LlavaDataset.FromJsonLines(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options)
+            : LlavaDataset.FromJson(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options);
         return new LlavaTrainingData(dataset, model.Config, arguments.Training.MaxLength);
     }
 
