@@ -20,6 +20,11 @@ public sealed record LlavaLoadOptions
     /// <summary>The configuration to use instead of the folder's own, for changed values.</summary>
     public LlavaConfig? Config { get; init; }
 
+    /// <summary>
+    /// The dtype of the projector and <c>image_newline</c> where it is to differ from <see cref="Dtype"/>: float32, to train them on a float16 base.
+    /// </summary>
+    public torch.ScalarType? ProjectorDtype { get; init; }
+
     /// <summary>Where the model goes; null for the CPU.</summary>
     public torch.Device? Device { get; init; }
 

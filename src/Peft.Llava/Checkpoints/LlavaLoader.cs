@@ -59,7 +59,7 @@ internal sealed class LlavaLoader : IDisposable
     {
         var (reader, key) = _places[name];
         var mapped = reader.Map(key);
-        var dtype = _options.Dtype ?? mapped.dtype;
+        var dtype = DtypeOf(name) ?? mapped.dtype;
         var device = _options.Device ?? CPU;
         if (dtype == mapped.dtype && device.type == DeviceType.CPU) return mapped;
         using (mapped)
@@ -70,6 +70,9 @@ internal sealed class LlavaLoader : IDisposable
             return converted;
         }
     }
+
+    private ScalarType? DtypeOf(string name)
+        => (LlavaModel.PartOf(name) is ModelPart.Projector or ModelPart.ImageNewline ? _options.ProjectorDtype : null) ?? _options.Dtype;
 
     private FrozenLinear? Stored(string path, Tensor? bias)
     {

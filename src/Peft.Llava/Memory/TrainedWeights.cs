@@ -27,7 +27,12 @@ internal sealed record TrainedWeights
     public IReadOnlyList<LayerRanks> Layers { get; private init; } = [];
 
     public static ScalarType BaseDtypeOf(TrainingOptions options, MemoryAssumptions assumptions)
-        => assumptions.BaseDtype ?? (options.Precision == TrainingPrecision.Float32 ? ScalarType.Float32 : ScalarType.BFloat16);
+        => assumptions.BaseDtype ?? options.Precision switch
+        {
+            TrainingPrecision.BFloat16 => ScalarType.BFloat16,
+            TrainingPrecision.Float16 => ScalarType.Float16,
+            _ => ScalarType.Float32,
+        };
 
     public static TrainedWeights Plan(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions)
     {
@@ -41,7 +46,9 @@ internal sealed record TrainedWeights
             trained.Add(([target.Rank, target.InFeatures], adapterSize));
             trained.Add(([target.OutFeatures, target.Rank], adapterSize));
         }
-        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable))) trained.Add((spec.Shape, dtype.ElementSize()));
+        // What learns beside a float16 base is float32.
+        long learnedSize = options.Precision == TrainingPrecision.Float16 ? sizeof(float) : dtype.ElementSize();
+        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable))) trained.Add((spec.Shape, learnedSize));
         return new TrainedWeights
         {
             BaseBytes = BaseOf(manifest, dtype, assumptions.Quantization),

@@ -32,7 +32,12 @@ public sealed partial class LLaVATrainer
         using var weights = new SavedWeights(checkpoint, _trained);
         var trained = _trained.Trained.ToList();
         var faults = weights.Faults(trained);
+        string scalerFile = Path.Combine(checkpoint, TrainingState.ScalerFileName);
+        if (_scaler is not null && !File.Exists(scalerFile))
+            faults.Add($"it holds no {TrainingState.ScalerFileName}, so it was not trained in Float16");
+        if (_scaler is null && File.Exists(scalerFile)) faults.Add($"it holds {TrainingState.ScalerFileName}, so it was trained in Float16, and Precision is {Options.Precision}");
         if (faults.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", faults);
+        _scaler?.Load(scalerFile);
         var moments = reader.Entries.Keys.ToDictionary(k => k, reader.Load, StringComparer.Ordinal);
         try
         {
@@ -45,6 +50,7 @@ public sealed partial class LLaVATrainer
         weights.CopyTo(trained);
         _history.Restore(state.History);
         StepsDone = state.Position.Steps;
+        SkippedSteps = state.SkippedSteps;
         _resumed = state;
     }
 
@@ -59,6 +65,7 @@ public sealed partial class LLaVATrainer
             Save(pending, useCache: false);
             if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
             using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
+            _scaler?.Save(Path.Combine(pending, TrainingState.ScalerFileName));
             StateAt(boundary).Write(pending);
             Verify(pending);
             if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
@@ -89,6 +96,7 @@ public sealed partial class LLaVATrainer
         Position = boundary.Position,
         TorchRandom = boundary.TorchRandom,
         History = _history.State,
+        SkippedSteps = SkippedSteps,
         Rules = Rules(),
         Data = DataFingerprint(),
         Base = BaseFingerprint(),

@@ -19,6 +19,7 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly StepPlan _plan;
     private readonly LearningRateSchedule _schedule;
     private readonly TrainingHistory _history = new();
+    private readonly GradientScaler? _scaler;
     private bool _began;
     private StepBoundary? _boundary;
 
@@ -67,6 +68,7 @@ public sealed partial class LLaVATrainer : IDisposable
             throw new TrainingOptionsException(["the language model itself is to be trained, but it carries adapters; unload them, or set Trainable to TrainableParts.Lora()"]);
         if (options.Trainable.Projector && model.Projector is null)
             throw new TrainingOptionsException(["the projector is to be trained, but the model has none; load a LLaVA, or set Trainable to TrainableParts.Lora(projector: false)"]);
+        if (HalfPrecision.Problems(model, peft, options) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
         Options = options;
         _data = data;
         _observers = observers;
@@ -75,6 +77,7 @@ public sealed partial class LLaVATrainer : IDisposable
         _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
         _trained = new TrainedModel(model, peft, options.Trainable);
         _optimizer = OptimizerFactory.Create(options, _trained.Groups(options));
+        _scaler = options.Precision == TrainingPrecision.Float16 ? new GradientScaler(options.LossScaling) : null;
     }
 
     /// <summary>The options.</summary>
@@ -91,6 +94,12 @@ public sealed partial class LLaVATrainer : IDisposable
 
     /// <summary>Steps done.</summary>
     public int StepsDone { get; private set; }
+
+    /// <summary>Steps of these that were skipped because a gradient overflowed in float16; the learning rate did not go on in them.</summary>
+    public int SkippedSteps { get; private set; }
+
+    /// <summary>The scale of the loss, in float16; null otherwise.</summary>
+    public GradientScaler? Scaler => _scaler;
 
     /// <summary>The parameter groups, in LLaVA's order.</summary>
     public IReadOnlyList<ParameterGroup> Groups => _optimizer.Groups;
@@ -116,7 +125,7 @@ public sealed partial class LLaVATrainer : IDisposable
         Tf32.Apply(Options);
         using var mode = _trained.Training(Options);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
-        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm);
+        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm, _scaler);
         var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups) { Trainer = this };
         foreach (var observer in _observers) observer.OnStart(start);
         var whole = Stopwatch.StartNew();
@@ -143,11 +152,13 @@ public sealed partial class LLaVATrainer : IDisposable
         using (work)
         {
             double wait = clock.Elapsed.TotalSeconds;
-            SetRates(StepsDone);
+            SetRates(StepsDone - SkippedSteps);
             double[] rates = [.. Groups.Select(g => g.Rate)];
+            double scale = _scaler?.Scale ?? 1;
             var result = step.Run(work.Plan.Number, work.Batches, () => OnGradients(work.Plan.Number), cancellation);
             StepsDone++;
-            SetRates(StepsDone);
+            if (result.Skipped) SkippedSteps++;
+            SetRates(StepsDone - SkippedSteps);
             var report = new StepReport
             {
                 Step = work.Plan.Number,
@@ -157,7 +168,9 @@ public sealed partial class LLaVATrainer : IDisposable
                 MicroLosses = result.MicroLosses,
                 SampleIds = [.. work.Batches.Select(b => b.SampleIds)],
                 GradNorm = result.Norm.Norm,
-                Clipped = Options.MaxGradNorm > 0 && result.Norm.Norm > Options.MaxGradNorm,
+                Clipped = !result.Skipped && Options.MaxGradNorm > 0 && result.Norm.Norm > Options.MaxGradNorm,
+                Skipped = result.Skipped,
+                LossScale = scale,
                 Rates = rates,
                 NextRates = [.. Groups.Select(g => g.Rate)],
                 Tokens = result.Tokens,

@@ -53,7 +53,7 @@ internal sealed class TrainedModel
         Model.train();
         Model.VisionTower?.eval();
         Model.GradientCheckpointing = options.GradientCheckpointing;
-        if (Peft is not null && options.Precision == TrainingPrecision.BFloat16) Peft.Precision = AdapterPrecision.BaseDtype;
+        if (Peft is not null && options.Precision != TrainingPrecision.Float32) Peft.Precision = AdapterPrecision.BaseDtype;
         return new Restore(() =>
         {
             Model.train(training);

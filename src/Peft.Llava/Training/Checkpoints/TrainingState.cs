@@ -10,6 +10,9 @@ internal sealed record TrainingState
 
     public const string OptimizerFileName = "optimizer.safetensors";
 
+    /// <summary>The gradient scaler's state, under transformers' name; in float16 only.</summary>
+    public const string ScalerFileName = "scaler.pt";
+
     private const int CurrentVersion = 1;
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
@@ -23,6 +26,9 @@ internal sealed record TrainingState
     public required byte[] TorchRandom { get; init; }
 
     public required HistoryState History { get; init; }
+
+    /// <summary>Steps that were skipped: the schedule stands at <see cref="Position"/>'s steps less these.</summary>
+    public int SkippedSteps { get; init; }
 
     /// <summary>What decides the order of samples and the rule of a step; a resume with other values would be another run.</summary>
     public required Dictionary<string, string> Rules { get; init; }

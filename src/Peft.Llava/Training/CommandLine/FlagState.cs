@@ -17,6 +17,10 @@ internal sealed class FlagState
 
     public bool FreezeBackbone { get; set; }
 
+    public bool Half { get; set; }
+
+    public bool BrainHalf { get; set; }
+
     public bool GroupByLength { get; set; }
 
     public bool GroupByModality { get; set; }
@@ -35,6 +39,9 @@ internal sealed class FlagState
             problems.Add("--group_by_length and --group_by_modality_length contradict each other; give one of them");
         if (Model.Bits != 16 && !Lora.Enabled && !TuneProjector)
             problems.Add($"--bits {Model.Bits} stores the base so that it can't be trained itself; add --lora_enable True or use --bits 16");
+        if (Half && BrainHalf) problems.Add("--fp16 and --bf16 contradict each other; give one of them");
+        if (Half && !Lora.Enabled && !TuneProjector)
+            problems.Add("--fp16 can't train the language model itself, whose steps would be lost to rounding; add --lora_enable True or use --bf16 True");
         bool projector = !FreezeProjector;
         var trainable = (Lora.Enabled, TuneProjector) switch
         {
@@ -47,6 +54,7 @@ internal sealed class FlagState
         var training = Training with
         {
             Trainable = trainable,
+            Precision = Half ? TrainingPrecision.Float16 : BrainHalf ? TrainingPrecision.BFloat16 : TrainingPrecision.Float32,
             Ordering = GroupByModality ? SampleOrdering.ByModalityLength : GroupByLength ? SampleOrdering.ByLength : SampleOrdering.Shuffled,
         };
         problems.AddRange(training.Problems().Select(p => p.Replace("OutputDirectory is empty", "--output_dir is missing", StringComparison.Ordinal)));

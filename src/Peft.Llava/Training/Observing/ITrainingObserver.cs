@@ -22,7 +22,7 @@ public interface ITrainingObserver
     {
     }
 
-    /// <summary>Between the backward pass and the change of the weights: gradients are whole and not yet clipped.</summary>
+    /// <summary>Between the backward pass and the change of the weights: gradients are whole and not yet clipped. Not called in a step that is skipped.</summary>
     /// <param name="step">The step, from 1.</param>
     /// <param name="groups">The parameters; their gradients may be read, and must not be kept.</param>
     void OnGradients(int step, IReadOnlyList<ParameterGroup> groups)

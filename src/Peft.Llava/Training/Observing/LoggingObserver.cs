@@ -27,6 +27,7 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
     {
         ArgumentNullException.ThrowIfNull(report);
         if (!double.IsFinite(report.Loss)) LogNoNumber(logger, report.Step, report.Loss, string.Join(", ", report.SampleIds.SelectMany(ids => ids)));
+        if (report.Skipped) LogSkipped(logger, report.Step, report.LossScale);
         if (report.Step == 1 || report.Step == report.TotalSteps || report.Step % every == 0)
             LogStep(logger, report.Step, report.TotalSteps, report.Epoch, report.Loss, report.GradNorm, report.Rates.Count > 0 ? report.Rates[0] : 0,
                 report.SupervisedTokens, report.Seconds > 0 ? report.Tokens / report.Seconds : 0);
@@ -63,6 +64,10 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
     [LoggerMessage(4, LogLevel.Warning,
         "Step {Step} waited {WaitSeconds:F2} s of its {Seconds:F2} s for data: raise DataWorkers. Later steps that wait are not reported")]
     private static partial void LogWaiting(ILogger logger, int step, double waitSeconds, double seconds);
+
+    [LoggerMessage(6, LogLevel.Warning,
+        "Step {Step} was skipped: a gradient overflowed in float16 under a loss scale of {LossScale:R}. The scale falls; a few of these at the start are normal")]
+    private static partial void LogSkipped(ILogger logger, int step, double lossScale);
 
     [LoggerMessage(5, LogLevel.Information,
         "Training {Outcome} after {Steps} steps ({Epoch:F3} epochs): mean loss {MeanLoss:F4}, {Tokens} tokens in {Seconds:F1} s")]

@@ -21,11 +21,17 @@ public sealed record StepReport
     /// <summary>The samples of each micro-batch.</summary>
     public required IReadOnlyList<IReadOnlyList<string>> SampleIds { get; init; }
 
-    /// <summary>The norm over all gradients before clipping.</summary>
+    /// <summary>The norm over all gradients before clipping; not finite in a skipped step.</summary>
     public required double GradNorm { get; init; }
 
     /// <summary>Whether the gradients were scaled down.</summary>
     public required bool Clipped { get; init; }
+
+    /// <summary>Whether a gradient overflowed in float16, so that no weight was moved and the rate stays where it was.</summary>
+    public bool Skipped { get; init; }
+
+    /// <summary>What the loss was multiplied with before the backward pass; 1 without loss scaling.</summary>
+    public double LossScale { get; init; } = 1;
 
     /// <summary>The learning rate used, per parameter group.</summary>
     public required IReadOnlyList<double> Rates { get; init; }

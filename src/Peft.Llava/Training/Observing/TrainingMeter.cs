@@ -12,9 +12,9 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
     public const string MeterName = "Peft.Llava.Training";
 
     private readonly Meter _meter;
-    private readonly Counter<long> _steps, _tokens, _supervised, _clipped;
+    private readonly Counter<long> _steps, _tokens, _supervised, _clipped, _skipped;
     private readonly Histogram<double> _duration, _wait;
-    private readonly Gauge<double> _loss, _norm, _rate, _epoch;
+    private readonly Gauge<double> _loss, _norm, _rate, _epoch, _scale;
     private readonly KeyValuePair<string, object?>[] _tags;
     private IReadOnlyList<string> _groups = [];
 
@@ -29,11 +29,13 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
         _tokens = _meter.CreateCounter<long>("peft.training.tokens", "{token}", "Tokens trained on, image features included.");
         _supervised = _meter.CreateCounter<long>("peft.training.supervised_tokens", "{token}", "Tokens with a label.");
         _clipped = _meter.CreateCounter<long>("peft.training.clipped_steps", "{step}", "Steps whose gradients were scaled down.");
+        _skipped = _meter.CreateCounter<long>("peft.training.skipped_steps", "{step}", "Steps skipped because a gradient overflowed in float16.");
         _duration = _meter.CreateHistogram<double>("peft.training.step.duration", "s", "Whole steps.");
         _wait = _meter.CreateHistogram<double>("peft.training.data_wait.duration", "s", "Waiting for data within steps.");
         _loss = _meter.CreateGauge<double>("peft.training.loss", description: "The last step's loss.");
         _norm = _meter.CreateGauge<double>("peft.training.grad_norm", description: "The last step's gradient norm before clipping.");
         _rate = _meter.CreateGauge<double>("peft.training.learning_rate", description: "The last step's learning rate, by parameter group.");
+        _scale = _meter.CreateGauge<double>("peft.training.loss_scale", description: "What the last step's loss was multiplied with.");
         _epoch = _meter.CreateGauge<double>("peft.training.epoch", "{epoch}", "Epochs done.");
     }
 
@@ -52,6 +54,8 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
         _tokens.Add(report.Tokens, _tags);
         _supervised.Add(report.SupervisedTokens, _tags);
         if (report.Clipped) _clipped.Add(1, _tags);
+        if (report.Skipped) _skipped.Add(1, _tags);
+        _scale.Record(report.LossScale, _tags);
         _duration.Record(report.Seconds, _tags);
         _wait.Record(report.DataWaitSeconds, _tags);
         _loss.Record(report.Loss, _tags);

@@ -49,6 +49,12 @@ public enum TrainingPrecision
     /// softmax, norms and loss in float32. What <c>--bf16 True</c> gives.
     /// </summary>
     BFloat16,
+
+    /// <summary>
+    /// Base in float16, everything that learns in float32; products in float16 under a scaled loss (<see cref="GradientScaler"/>), so that a step
+    /// may be skipped. What <c>--fp16 True</c> gives.
+    /// </summary>
+    Float16,
 }
 
 /// <summary>When checkpoints are written, by transformers' <c>save_strategy</c>.</summary>

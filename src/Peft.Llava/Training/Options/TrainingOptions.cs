@@ -89,6 +89,9 @@ public sealed record TrainingOptions
     /// <summary>Dtypes of computation and weights.</summary>
     public TrainingPrecision Precision { get; init; } = TrainingPrecision.Float32;
 
+    /// <summary>How the loss is scaled; of use with <see cref="TrainingPrecision.Float16"/> only.</summary>
+    public GradientScalerOptions LossScaling { get; init; } = new();
+
     /// <summary>Lets an NVIDIA GPU round the factors of float32 products to 10 bits; null leaves libtorch's setting.</summary>
     public bool? Tf32 { get; init; }
 
@@ -165,6 +168,7 @@ public sealed record TrainingOptions
         Want(SaveTotalLimit is null or > 0, $"SaveTotalLimit {SaveTotalLimit} is not positive; null keeps all checkpoints");
         Want(LoggingSteps > 0, $"LoggingSteps {LoggingSteps} is not positive");
         Want(Schedule != ScheduleKind.Polynomial || LearningRate > 1e-7, $"the polynomial schedule ends at 1E-07 and cannot start at LearningRate {LearningRate:R}");
+        problems.AddRange(LossScaling.Problems().Select(p => $"LossScaling.{p}"));
         problems.AddRange(Trainable.Problems());
         return problems;
     }

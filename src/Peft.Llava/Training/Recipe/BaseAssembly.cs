@@ -32,7 +32,10 @@ internal sealed class BaseAssembly : IDisposable
 
     public void Dispose() => _readers.ForEach(r => r.Dispose());
 
-    private ScalarType Dtype => _arguments.Training.Precision == TrainingPrecision.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+    private ScalarType Dtype => KbitRecipe.DtypeOf(_arguments.Training.Precision);
+
+    // What learns beside a float16 base is float32.
+    private ScalarType ProjectorDtype => Dtype == ScalarType.Float16 ? ScalarType.Float32 : Dtype;
 
     private LlavaModel Build()
     {
@@ -42,6 +45,7 @@ internal sealed class BaseAssembly : IDisposable
             return LlavaModel.Load(_arguments.Model.ModelPath, new LlavaLoadOptions
             {
                 Dtype = Dtype,
+                ProjectorDtype = ProjectorDtype,
                 Quantization = KbitRecipe.ConfigOf(_arguments),
                 Config = own.Layout == CheckpointLayout.Original ? own.With("tokenizer_model_max_length", _arguments.Training.MaxLength) : null,
             });
@@ -126,7 +130,7 @@ internal sealed class BaseAssembly : IDisposable
     private ScalarType DtypeOf(string name)
         => _arguments.Model.HalfPrecisionTower && Dtype == ScalarType.Float32 && name.StartsWith(ModelManifest.TowerPrefix, StringComparison.Ordinal)
             ? ScalarType.Float16
-            : Dtype;
+            : LlavaModel.PartOf(name) is ModelPart.Projector or ModelPart.ImageNewline ? ProjectorDtype : Dtype;
 
     private bool BaseHas(string name) => _readers[0].Entries.ContainsKey(name);
 

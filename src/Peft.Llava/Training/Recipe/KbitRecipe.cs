@@ -18,10 +18,18 @@ internal static class KbitRecipe
             Bits = 4,
             QuantType = new QuantType(arguments.Model.QuantType),
             DoubleQuantization = arguments.Model.DoubleQuantization,
-            ComputeDtype = arguments.Training.Precision == TrainingPrecision.BFloat16 ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32,
+            ComputeDtype = DtypeOf(arguments.Training.Precision),
         },
         8 => QuantizationConfig.Int8(),
         _ => null,
+    };
+
+    /// <summary>The base's dtype.</summary>
+    public static torch.ScalarType DtypeOf(TrainingPrecision precision) => precision switch
+    {
+        TrainingPrecision.BFloat16 => torch.ScalarType.BFloat16,
+        TrainingPrecision.Float16 => torch.ScalarType.Float16,
+        _ => torch.ScalarType.Float32,
     };
 
     /// <summary>Prepares a quantised model for training; leaves another alone.</summary>

@@ -23,8 +23,10 @@ public static class LlavaRecipe
         {
             KbitRecipe.Prepare(model, arguments);
             if (!arguments.Lora.Enabled) return new PreparedModel(model, null);
-            // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32.
-            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, model), options: new AdapterOptions { UpcastToFloat32 = false }));
+            // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32. In float16 LLaVA's own run ends at the first
+            // step ("Attempting to unscale FP16 gradients"), so what learns is float32 there.
+            var adapter = new AdapterOptions { UpcastToFloat32 = arguments.Training.Precision == TrainingPrecision.Float16 };
+            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, model), options: adapter));
         }
         catch
         {

@@ -10,7 +10,9 @@ namespace Peft.Llava;
 /// <param name="Norm">The norm over all gradients, and the clipping factor.</param>
 /// <param name="Tokens">Tokens of all samples.</param>
 /// <param name="SupervisedTokens">Tokens with a label.</param>
-public sealed record StepResult(double Loss, IReadOnlyList<double> MicroLosses, GradientNorm Norm, long Tokens, long SupervisedTokens);
+/// <param name="Skipped">Whether a gradient overflowed in float16, so that no weight was moved; the norm is not finite then.</param>
+public sealed record StepResult(
+    double Loss, IReadOnlyList<double> MicroLosses, GradientNorm Norm, long Tokens, long SupervisedTokens, bool Skipped = false);
 
 /// <summary>
 /// One optimizer step: passes over its micro-batches, gradient norm, update. Either it is done whole, or it throws and no weight has moved.
@@ -20,7 +22,9 @@ public sealed record StepResult(double Loss, IReadOnlyList<double> MicroLosses, 
 /// <param name="weighting">How micro-batches weigh.</param>
 /// <param name="accumulationSteps">Micro-batches of a full step; the LLaVA-exact mode divides by it even where there are fewer.</param>
 /// <param name="maxNorm">The bound of the gradient norm; 0 for none.</param>
-public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm)
+/// <param name="scaler">Scales the loss, for a base in float16; null for no scaling.</param>
+public sealed class TrainStep(
+    LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm, GradientScaler? scaler = null)
 {
     private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
     private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
@@ -30,10 +34,12 @@ public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, Ste
     /// <summary>Does a step with the rates that the optimizer's groups have.</summary>
     /// <param name="step">The step, from 1, for messages.</param>
     /// <param name="microBatches">The step's batches; they stay the caller's.</param>
-    /// <param name="onGradients">Called when the gradients are whole and not yet clipped.</param>
+    /// <param name="onGradients">Called when the gradients are whole and not yet clipped; not in a step that is skipped.</param>
     /// <param name="cancellation">Ends the step between two micro-batches; no weight has moved then.</param>
     /// <exception cref="NoSupervisedTokensException">No token has a label (not in the LLaVA-exact mode).</exception>
-    /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite.</exception>
+    /// <exception cref="NonFiniteLossException">
+    /// A loss is NaN or infinite, or a gradient is and no scaler is there that could lower its scale.
+    /// </exception>
     public StepResult Run(
         int step, IReadOnlyList<LlavaBatch> microBatches, Action? onGradients = null, CancellationToken cancellation = default)
     {
@@ -50,15 +56,21 @@ public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, Ste
                 losses.Add(Backward(step, batch, supervised));
             }
             if (Exact) FillMissingGradients();
+            scaler?.Unscale(optimizer.Groups.SelectMany(g => g.Parameters));
             var norm = GradientNorm.Measure(optimizer.Groups.SelectMany(g => g.Parameters), maxNorm);
-            if (!double.IsFinite(norm.Norm))
+            bool overflow = !double.IsFinite(norm.Norm);
+            if (overflow && scaler is not { CanFall: true })
                 throw new NonFiniteLossException(step, "the gradient", norm.Norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
-            onGradients?.Invoke();
-            optimizer.Step(norm.Factor);
+            if (!overflow)
+            {
+                onGradients?.Invoke();
+                optimizer.Step(norm.Factor);
+            }
+            scaler?.Update(overflow);
             double loss = Exact
                 ? losses.Average()
                 : losses.Zip(microBatches, (l, b) => b.SupervisedTokens == 0 ? 0 : l * b.SupervisedTokens).Sum() / supervised;
-            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised);
+            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised, overflow);
         }
         finally
         {
@@ -86,7 +98,9 @@ public sealed class TrainStep(LlavaModel model, TrainingOptimizer optimizer, Ste
         double loss = sum.item<float>() / count;
         if (!double.IsFinite(loss)) throw new NonFiniteLossException(step, "the loss", loss, batch.SampleIds);
         // A batch that nothing trained takes part in (the projector alone is trained, and there is no image) has no graph.
-        if (share.requires_grad) share.backward();
+        if (!share.requires_grad) return loss;
+        using var scaled = scaler is null ? null : share * scaler.Scale;
+        (scaled ?? share).backward();
         return loss;
     }
 

@@ -75,7 +75,9 @@ public sealed class LlavaCommandLineTests
     [InlineData("--deepspeed ./scripts/zero3.json", "--deepspeed ./scripts/zero3.json can't be honoured: training runs in one process on one device; leave it out; "
         + "to save memory use --bits 4, --gradient_checkpointing True or a smaller --per_device_train_batch_size")]
     [InlineData("--report_to wandb", "--report_to wandb: pass your own ITrainingObserver to the trainer for logs and curves, and --report_to none")]
-    [InlineData("--fp16 True", "--fp16 True: use --bf16 True, which needs no loss scaling")]
+    [InlineData("--fp16 True", "--fp16 can't train the language model itself, whose steps would be lost to rounding; add --lora_enable True or use --bf16 True")]
+    [InlineData("--fp16 True --bf16 True --lora_enable True", "--fp16 and --bf16 contradict each other; give one of them")]
+    [InlineData("--fp16 half", "--fp16 half: the value must be True or False")]
     [InlineData("--cache_dir /x", "--cache_dir /x can't be honoured: nothing is fetched from or sent to the network; give local folders and leave it out")]
     [InlineData("--lora_rank 8", "there is no flag --lora_rank; the nearest is --lora_r")]
     [InlineData("--evaluation_strategy steps", "--evaluation_strategy steps: LLaVA's own script has no evaluation set either; use --evaluation_strategy no and score the result after training")]
@@ -105,6 +107,16 @@ public sealed class LlavaCommandLineTests
     }
 
     [Fact]
+    public void Precision_follows_from_two_flags()
+    {
+        TrainingPrecision Of(string flags) => LlavaCommandLine.Parse([.. Least, "--lora_enable", .. Split(flags)]).Training.Precision;
+        Assert.Equal(TrainingPrecision.Float16, Of("--fp16 True"));
+        Assert.Equal(TrainingPrecision.Float16, Of("--bf16 False --fp16"));
+        Assert.Equal(TrainingPrecision.BFloat16, Of("--fp16 False --bf16 True"));
+        Assert.Equal(TrainingPrecision.Float32, Of("--fp16 False"));
+    }
+
+    [Fact]
     public void Tf32_is_refused_without_a_gpu()
     {
         if (torch.cuda.is_available()) Assert.Skip("there is a GPU");
@@ -117,11 +129,11 @@ public sealed class LlavaCommandLineTests
 
     [Fact]
     public void All_problems_come_at_once()
-        => Assert.Equal("The command line has 4 problems:\n  - --fp16 True: use --bf16 True, which needs no loss scaling.\n"
+        => Assert.Equal("The command line has 4 problems:\n  - --fp16 perhaps: the value must be True or False.\n"
             + "  - --seed x: the value must be a whole number.\n  - --data_path is missing; it names the JSON file of the conversations.\n"
             + "  - LearningRate -1 is not a positive number.",
             Assert.Throws<CommandLineException>(() => LlavaCommandLine.Parse(
-                ["--fp16", "True", "--seed", "x", "--model_name_or_path", "m", "--output_dir", "o", "--learning_rate", "-1"])).Message);
+                ["--fp16", "perhaps", "--seed", "x", "--model_name_or_path", "m", "--output_dir", "o", "--learning_rate", "-1"])).Message);
 
     [Fact]
     public void Required_flags_that_are_missing_are_named()

@@ -29,9 +29,11 @@ public sealed class LoggingObserverTests
         observer.OnStep(Reports.Step(1, 1, wait: 1.9));
         observer.OnStep(Reports.Step(2, double.NaN, wait: 0.5));
         observer.OnStep(Reports.Step(2, 1, wait: 0.5));
+        observer.OnStep(Reports.Step(2, 1) with { Skipped = true, LossScale = 32768 });
         var warnings = log.Entries.Where(e => e.Level == LogLevel.Warning).Select(e => e.Text);
         Assert.Equal(["Step 2: the loss is NaN; samples sample-2",
-            "Step 2 waited 0.50 s of its 2.00 s for data: raise DataWorkers. Later steps that wait are not reported"], warnings);
+            "Step 2 waited 0.50 s of its 2.00 s for data: raise DataWorkers. Later steps that wait are not reported",
+            "Step 2 was skipped: a gradient overflowed in float16 under a loss scale of 32768. The scale falls; a few of these at the start are normal"], warnings);
     }
 
     private sealed class Collector : ILogger

@@ -36,6 +36,7 @@ public sealed class TensorBoardObserverTests : IDisposable
             Assert.Equal((300 + step) / 2f, values["train/tokens_per_second"]);
             Assert.Equal(40f + step, values["train/supervised_tokens"]);
             Assert.Equal(0.125f, values["train/data_wait_seconds"]);
+            Assert.Equal((0f, 1f), (values["train/skipped"], values["train/loss_scale"]));
         }
     }
 

@@ -29,12 +29,14 @@ public sealed class TrainingMeterTests
         {
             meter.OnStart(Reports.Start);
             Assert.Equal(TrainingVerdict.Continue, meter.OnStep(Reports.Step(1, 2.5)));
-            meter.OnStep(Reports.Step(2, 1.25));
+            meter.OnStep(Reports.Step(2, 1.25) with { Skipped = true, LossScale = 4096 });
         }
         Assert.Equal(2, seen.Where(s => s.Name == "peft.training.steps").Sum(s => s.Value));
         Assert.Equal(603, seen.Where(s => s.Name == "peft.training.tokens").Sum(s => s.Value));
         Assert.Equal(83, seen.Where(s => s.Name == "peft.training.supervised_tokens").Sum(s => s.Value));
         Assert.Equal(1, seen.Count(s => s.Name == "peft.training.clipped_steps"));
+        Assert.Equal(1, seen.Where(s => s.Name == "peft.training.skipped_steps").Sum(s => s.Value));
+        Assert.Equal([1, 4096], seen.Where(s => s.Name == "peft.training.loss_scale").Select(s => s.Value));
         Assert.Equal([2.5, 1.25], seen.Where(s => s.Name == "peft.training.loss").Select(s => s.Value));
         Assert.Equal([2.0, 2.0], seen.Where(s => s.Name == "peft.training.step.duration").Select(s => s.Value));
         Assert.Equal([0.125, 0.125], seen.Where(s => s.Name == "peft.training.data_wait.duration").Select(s => s.Value));

@@ -40,6 +40,32 @@ public sealed class KbitRecipeTests
         Assert.Empty(prepared.Model.modules().OfType<FourBitLinear>());
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("--bits 4")]
+    [InlineData("--bits 8")]
+    public void The_flag_fp16_trains_float32_adapters_on_a_float16_base(string bits)
+    {
+        string output = Directory.CreateTempSubdirectory("fp16-").FullName;
+        var arguments = LlavaCommandLine.Parse(
+        [
+            "--model_name_or_path", Path.Combine(Data, "base"), "--data_path", Path.Combine(Data, "card_train.json"), "--image_folder", Data, "--output_dir", output,
+            "--version", "v1", "--lora_enable", "True", "--fp16", "True", "--lora_r", "3", "--max_steps", "6", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3",
+            "--save_strategy", "no", "--mm_use_im_patch_token", "False", "--gradient_checkpointing", "True", .. bits.Split(' ', StringSplitOptions.RemoveEmptyEntries),
+        ]);
+        using var prepared = LlavaRecipe.PrepareModel(arguments);
+        Assert.Equal(ScalarType.Float16, prepared.Model.Dtype);
+        var watch = new Watch();
+        using var trainer = prepared.TrainerFor(LlavaRecipe.PrepareData(arguments, prepared.Model), arguments.Training, watch);
+        Assert.All(trainer.Groups.SelectMany(g => g.Parameters), p => Assert.Equal(ScalarType.Float32, p.Parameter.dtype));
+        Assert.Contains(trainer.Groups.SelectMany(g => g.Parameters), p => p.Name.Contains("mm_projector", StringComparison.Ordinal));
+        trainer.Train();
+        Assert.Equal(65536, watch.Reports[0].LossScale);
+        Assert.All(watch.Reports, r => Assert.True(double.IsFinite(r.Loss)));
+        Assert.True(trainer.SkippedSteps < 4, $"{trainer.SkippedSteps} steps were skipped");
+        Directory.Delete(output, recursive: true);
+    }
+
     private static PreparedModel Prepare(string flags) => LlavaRecipe.PrepareModel(LlavaCommandLine.Parse(
     [
         "--model_name_or_path", Path.Combine(Data, "base"), "--data_path", Path.Combine(Data, "card_train.json"), "--output_dir", "out", "--version", "v1",

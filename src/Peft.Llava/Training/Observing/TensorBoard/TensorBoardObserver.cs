@@ -33,7 +33,9 @@ public sealed class TensorBoardObserver(string folder, TimeProvider? time = null
             ("train/tokens_per_second", report.Seconds > 0 ? report.Tokens / report.Seconds : 0),
             ("train/supervised_tokens", report.SupervisedTokens),
             ("train/seconds", report.Seconds),
-            ("train/data_wait_seconds", report.DataWaitSeconds));
+            ("train/data_wait_seconds", report.DataWaitSeconds),
+            ("train/skipped", report.Skipped ? 1 : 0),
+            ("train/loss_scale", report.LossScale));
         return TrainingVerdict.Continue;
     }
 
