@@ -87,6 +87,46 @@ public sealed class LlavaDataset
     /// <param name="indices">Places in <see cref="Samples"/>.</param>
     public LlavaDataset Select(IEnumerable<int> indices) => new([.. indices.Select(i => Samples[i])], Encoder);
 
+    /// <summary>Looks at every sample before a run, by several threads: images, placeholders, labels, lengths. Nothing is changed.</summary>
+    /// <param name="options">What to look at; null for the defaults.</param>
+    /// <param name="progress">Told after each sample, by the thread that examined it.</param>
+    /// <param name="cancellation">Stops the work.</param>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public PreflightReport Preflight(
+        PreflightOptions? options = null, IProgress<PreflightProgress>? progress = null, CancellationToken cancellation = default)
+        => new PreflightExaminer(this, options ?? new PreflightOptions()).Run(progress, cancellation);
+
+    /// <summary>The data set as it can be trained on after a preflight.</summary>
+    /// <param name="report">The report of this data set.</param>
+    /// <param name="policy">What happens with samples that have errors.</param>
+    /// <returns>This data set where nothing has to change; otherwise another one.</returns>
+    /// <exception cref="PreflightException">
+    /// There are errors and the policy is <see cref="PreflightPolicy.Fail"/>; or they are not of images and it is <see cref="PreflightPolicy.Blank"/>; or
+    /// nothing would be left.
+    /// </exception>
+    public LlavaDataset Apply(PreflightReport report, PreflightPolicy policy)
+    {
+        ArgumentNullException.ThrowIfNull(report);
+        if (report.SampleCount != Count)
+            throw new ArgumentException($"The report is of {report.SampleCount} samples, the data set has {Count}; examine this data set.", nameof(report));
+        var errors = report.Errors.ToList();
+        if (errors.Count == 0) return this;
+        switch (policy)
+        {
+            case PreflightPolicy.Skip when report.UsablePlaces.Count > 0:
+                return Select(report.UsablePlaces);
+            case PreflightPolicy.Skip:
+                throw new PreflightException(Count, errors, "Nothing would be left: check the image folder, the template and the length limit.");
+            case PreflightPolicy.Blank when errors.Find(e => !e.Category.IsImageFault()) is null:
+                return new LlavaDataset(Samples, Encoder.With(Encoder.Options with { BadImages = BadImagePolicy.Blank }));
+            case PreflightPolicy.Blank:
+                throw new PreflightException(Count, [.. errors.Where(e => !e.Category.IsImageFault())],
+                    "A blank picture mends images alone: correct these, or leave them out with PreflightPolicy.Skip.");
+            default:
+                throw new PreflightException(Count, errors, "Correct them, leave them out with PreflightPolicy.Skip, or take blank pictures with PreflightPolicy.Blank.");
+        }
+    }
+
     private static (int[] Lengths, int[] ModalityLengths) MeasureLengths(IReadOnlyList<LlavaSample> samples)
     {
         var lengths = new int[samples.Count];

@@ -32,6 +32,10 @@ public sealed class SampleEncoder
     /// <summary>The choices.</summary>
     public DataOptions Options { get; }
 
+    /// <summary>The same with other choices.</summary>
+    /// <param name="options">The choices.</param>
+    public SampleEncoder With(DataOptions options) => new(Processor, _imageFolder, options);
+
     /// <summary>Encodes a sample.</summary>
     /// <param name="sample">The sample.</param>
     /// <returns>The encoded sample; the caller disposes it.</returns>

@@ -12,6 +12,9 @@ public enum ImageFault
     /// <summary>The file has no bytes.</summary>
     Empty,
 
+    /// <summary>The header claims a width or height of 0.</summary>
+    NoPixels,
+
     /// <summary>The content is no picture.</summary>
     NotAnImage,
 

@@ -87,7 +87,7 @@ public sealed class BmpDecoderTests
         Fault(Bmp(1, 1, 24, 0, [1, 2, 3])[..17], ImageFault.Truncated, "The file ends within its header");
         Fault(Bmp(1, 1, 24, 0, [1, 2, 3])[..50], ImageFault.Truncated, "The file ends within its header");
         Fault(Bmp(1, 1, 24, 0, [1, 2, 3], size: 41), ImageFault.Unsupported, "It has an unknown header of 41 bytes");
-        Fault(Bmp(0, 1, 24, 0, [1, 2, 3]), ImageFault.Corrupt, "Its header claims 0x1 pixels");
+        Fault(Bmp(0, 1, 24, 0, [1, 2, 3]), ImageFault.NoPixels, "Its header claims 0x1 pixels");
         Fault(Bmp(20000, 20000, 24, 0, [1, 2, 3]), ImageFault.TooLarge, "Its header claims 20000x20000 pixels, more than 178956970");
         Fault(Bmp(1, 1, 2, 0, [1, 2, 3]), ImageFault.Unsupported, "It has 2 bits per pixel");
         Fault(Bmp(1, 1, 24, 4, [1, 2, 3]), ImageFault.Unsupported, "It has compression 4 with 24 bits per pixel");

@@ -61,7 +61,7 @@ public sealed class GifDecoderTests
         void Fault(ImageFault fault, string found, params byte[][] parts) => ImageDecoderTests.AssertFault(Gif(parts), fault, found);
         ImageDecoderTests.AssertFault(Screen.AsSpan(0, 15), ImageFault.Truncated, "The file ends before its first frame");
         Fault(ImageFault.Corrupt, "It holds no frame");
-        Fault(ImageFault.Corrupt, "Its header claims 0x1 pixels", Frame(0, 0, 0, 1), Codes(4, 1));
+        Fault(ImageFault.NoPixels, "Its header claims 0x1 pixels", Frame(0, 0, 0, 1), Codes(4, 1));
         Fault(ImageFault.Corrupt, "Its codes begin with 13 bits", Frame(0, 0, 1, 1, 0, 13), Codes(4, 1));
         Fault(ImageFault.Truncated, "The file ends after 1 of 6 pixels", Frame(0, 0, 3, 2), Codes(4, 1));
         Fault(ImageFault.Truncated, "Its data end after 1 of 6 pixels", Frame(0, 0, 3, 2), Codes(4, 1, 5));

@@ -45,7 +45,7 @@ public sealed class JpegMarkersTests
         Fault(With(frame + 2, 0, 7), ImageFault.Corrupt, "Its frame header is too short");
         Fault(With(frame + 4, 12), ImageFault.Unsupported, "It has 12 bits per sample");
         Fault(With(frame + 9, 2), ImageFault.Unsupported, "It has 2 components");
-        Fault(With(frame + 5, 0, 0), ImageFault.Corrupt, "Its header claims 131x0 pixels");
+        Fault(With(frame + 5, 0, 0), ImageFault.NoPixels, "Its header claims 131x0 pixels");
         Fault(With(frame + 5, 0xff, 0xff, 0xff, 0xff), ImageFault.TooLarge, "Its header claims 65535x65535 pixels, more than 178956970");
         Fault(With(frame + 5, 0x30, 0, 0x30, 0), ImageFault.Truncated, $"Its header claims 12288x12288 pixels, more than its {whole.Length} bytes can hold");
         Fault([.. whole[..frame], .. whole[(frame + 19)..]], ImageFault.Corrupt, "Its header cannot be read");

@@ -91,7 +91,7 @@ public sealed class PngDecoderTests
         AssertFault(Png(Header()), ImageFault.Truncated, "The file ends before its picture data");
         AssertFault(Png(Header())[..20], ImageFault.Truncated, "The file ends within its IHDR chunk");
         AssertFault(Png(Chunk("IHDR", new byte[12])), ImageFault.Corrupt, "Its IHDR chunk has 12 bytes instead of 13");
-        AssertFault(Png(Header(0, 3)), ImageFault.Corrupt, "Its header claims 0x3 pixels");
+        AssertFault(Png(Header(0, 3)), ImageFault.NoPixels, "Its header claims 0x3 pixels");
         AssertFault(Png(Header(13378, 13378)), ImageFault.TooLarge, "Its header claims 13378x13378 pixels, more than 178956970");
         AssertFault(Png(Header(uint.MaxValue, uint.MaxValue)), ImageFault.TooLarge, "Its header claims 4294967295x4294967295 pixels, more than 178956970");
         AssertFault(Png(Header(depth: 4, colour: 2)), ImageFault.Corrupt, "There is no colour type 2 with 4 bits");

@@ -15,7 +15,7 @@ internal sealed record DecodeContext(string Source, ImageFormat Format)
     /// <summary>Refuses a size that is empty or a bomb. Call it before anything is allocated for the picture.</summary>
     public void CheckSize(long width, long height)
     {
-        if (width < 1 || height < 1) throw Corrupt($"Its header claims {width}x{height} pixels");
+        if (width < 1 || height < 1) throw Fail(ImageFault.NoPixels, $"Its header claims {width}x{height} pixels");
         if (width > ImageDecoder.MaxPixels || height > ImageDecoder.MaxPixels || width * height > ImageDecoder.MaxPixels)
             throw Fail(ImageFault.TooLarge, $"Its header claims {width}x{height} pixels, more than {ImageDecoder.MaxPixels}");
     }
