@@ -46,6 +46,11 @@ public sealed class SeededDropout : IDropoutSource
         return new Mask((ulong)seed.ToInt64(), probability);
     }
 
+    /// <summary>The mask of a seed, for sources that choose their seeds in another way.</summary>
+    /// <param name="seed">Any number; mix it well, since counters next to each other overlap.</param>
+    /// <param name="probability">The probability with which an element is dropped.</param>
+    public static IDropoutMask MaskOf(ulong seed, double probability) => new Mask(seed, probability);
+
     private sealed record Mask(ulong Seed, double Probability) : IDropoutMask
     {
         public Tensor Apply(Tensor input)

@@ -123,11 +123,15 @@ public sealed partial class LLaVATrainer : IDisposable
         _began = true;
         OutputFolder.Probe(Options.OutputDirectory);
         Tf32.Apply(Options);
-        using var mode = _trained.Training(Options);
+        var dropout = new TrainingDropout(Options.Seed);
+        using var mode = _trained.Training(Options, dropout);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
-        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm, _scaler);
+        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm, _scaler, dropout);
         var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups) { Trainer = this };
-        foreach (var observer in _observers) observer.OnStart(start);
+        Watch(() =>
+        {
+            foreach (var observer in _observers) observer.OnStart(start);
+        });
         var whole = Stopwatch.StartNew();
         bool stopped = false;
         try
@@ -188,13 +192,24 @@ public sealed partial class LLaVATrainer : IDisposable
     private bool Observe(StepReport report)
     {
         bool stop = false;
-        foreach (var observer in _observers) stop |= observer.OnStep(report) == TrainingVerdict.Stop;
+        Watch(() =>
+        {
+            foreach (var observer in _observers) stop |= observer.OnStep(report) == TrainingVerdict.Stop;
+        });
         return stop;
     }
 
-    private void OnGradients(int step)
+    private void OnGradients(int step) => Watch(() =>
     {
         foreach (var observer in _observers) observer.OnGradients(step, Groups);
+    });
+
+    /// <summary>Observers may evaluate, generate and sample: what they draw from torch's generator is put back.</summary>
+    private void Watch(Action observers)
+    {
+        if (_observers.Count == 0) return;
+        using var random = TorchSeed.Keep();
+        observers();
     }
 
     private void SetRates(int stepsDone)

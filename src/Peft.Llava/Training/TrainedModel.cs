@@ -46,19 +46,25 @@ internal sealed class TrainedModel
         => ParameterGroups.Build(Trained, p => _norms.Contains(p.Parameter.Handle), options.LearningRate, options.ProjectorLearningRate, options.WeightDecay);
 
     /// <summary>Puts the model into the state in which it is trained; disposing the scope puts back what was found.</summary>
-    public IDisposable Training(TrainingOptions options)
+    /// <param name="options">The options.</param>
+    /// <param name="dropout">Where masks come from, unless the adapters have a source that the caller gave them.</param>
+    public IDisposable Training(TrainingOptions options, TrainingDropout dropout)
     {
         bool training = Model.training, checkpointing = Model.GradientCheckpointing;
         var precision = Peft?.Precision;
+        var source = Peft?.Dropout;
         Model.train();
         Model.VisionTower?.eval();
         Model.GradientCheckpointing = options.GradientCheckpointing;
         if (Peft is not null && options.Precision != TrainingPrecision.Float32) Peft.Precision = AdapterPrecision.BaseDtype;
+        if (source is SeededDropout) Peft!.Dropout = dropout;
         return new Restore(() =>
         {
             Model.train(training);
             Model.GradientCheckpointing = checkpointing;
-            if (Peft is not null) Peft.Precision = precision!.Value;
+            if (Peft is null) return;
+            Peft.Precision = precision!.Value;
+            Peft.Dropout = source!;
         });
     }
 

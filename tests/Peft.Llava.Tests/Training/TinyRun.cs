@@ -47,9 +47,13 @@ internal sealed class TinyRun : ITrainingData, IDisposable
     /// <summary>Samples whose pixels are not numbers.</summary>
     public HashSet<int> Broken { get; } = [];
 
+    /// <summary>Whether preparing a batch draws from torch's generator, as augmentation would.</summary>
+    public bool DrawsWhilePreparing { get; set; }
+
     public LlavaBatch Batch(IReadOnlyList<int> indices)
     {
         using var scope = NewDisposeScope();
+        if (DrawsWhilePreparing) rand(1 + indices[0]);
         return _builder.Build([.. indices.Select(Sample)]);
     }
 

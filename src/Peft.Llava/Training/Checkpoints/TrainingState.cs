@@ -22,7 +22,10 @@ internal sealed record TrainingState
 
     public required PlanPosition Position { get; init; }
 
-    /// <summary>torch's own generator, which dropout draws from.</summary>
+    /// <summary>
+    /// torch's own generator, for what draws from it within a step. The order of samples has its stream in <see cref="Position"/>, and dropout's is
+    /// a function of the seed (in <see cref="Rules"/>) and the step.
+    /// </summary>
     public required byte[] TorchRandom { get; init; }
 
     public required HistoryState History { get; init; }

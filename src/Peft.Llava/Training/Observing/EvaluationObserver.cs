@@ -87,7 +87,6 @@ public sealed class EvaluationObserver(ITrainingData? data, EvaluationOptions op
     {
         bool training = model.training;
         using var noGrad = TorchSharp.torch.no_grad();
-        using var random = TorchSeed.Keep();
         model.eval();
         try
         {

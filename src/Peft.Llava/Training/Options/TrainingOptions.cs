@@ -80,7 +80,7 @@ public sealed record TrainingOptions
     /// <summary>How the samples of an epoch are ordered.</summary>
     public SampleOrdering Ordering { get; init; } = SampleOrdering.Shuffled;
 
-    /// <summary>Decides order and dropout. LoRA's start is drawn by <c>GetPeftModel</c> before, as in LLaVA.</summary>
+    /// <summary>Decides order and dropout, two streams apart from each other and from torch's generator. LoRA's start is drawn by <c>GetPeftModel</c> before, as in LLaVA.</summary>
     public long Seed { get; init; } = 42;
 
     /// <summary>How the micro-batches of a step weigh.</summary>

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
-/// <summary>Seeds torch's own generator, which dropout draws from, and puts the state found back at the end.</summary>
+/// <summary>Seeds torch's own generator, the process's, and puts the state found back at the end.</summary>
 internal sealed class TorchSeed : IDisposable
 {
     private readonly Tensor _found = get_rng_state().DetachFromDisposeScope();

@@ -23,8 +23,10 @@ public sealed record StepResult(
 /// <param name="accumulationSteps">Micro-batches of a full step; the LLaVA-exact mode divides by it even where there are fewer.</param>
 /// <param name="maxNorm">The bound of the gradient norm; 0 for none.</param>
 /// <param name="scaler">Scales the loss, for a base in float16; null for no scaling.</param>
+/// <param name="dropout">The adapters' source of masks, told of each micro-batch; null if they have another one.</param>
 public sealed class TrainStep(
-    LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm, GradientScaler? scaler = null)
+    LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm, GradientScaler? scaler = null,
+    TrainingDropout? dropout = null)
 {
     private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
     private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
@@ -53,6 +55,7 @@ public sealed class TrainStep(
             foreach (var batch in microBatches)
             {
                 cancellation.ThrowIfCancellationRequested();
+                dropout?.Begin(step, losses.Count);
                 losses.Add(Backward(step, batch, supervised));
             }
             if (Exact) FillMissingGradients();
@@ -94,6 +97,7 @@ public sealed class TrainStep(
         if (batch.SupervisedTokens == 0) return double.NaN;
         using var scope = NewDisposeScope();
         var (sum, count) = model.LossSum(batch);
+        dropout?.Replay();
         using var share = sum / (Exact ? (double)count * accumulationSteps : supervisedInStep);
         double loss = sum.item<float>() / count;
         if (!double.IsFinite(loss)) throw new NonFiniteLossException(step, "the loss", loss, batch.SampleIds);
