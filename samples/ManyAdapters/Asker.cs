@@ -24,12 +24,9 @@ internal sealed class Asker(LlavaModel model, SampleEncoder encoder, Cancellatio
     private List<string> Generate(IReadOnlyList<LlavaSample> questions, PeftModel? peft, IReadOnlyList<string>? adapters)
     {
         using var batch = _builder.Build([.. questions.Select(Prompt)]);
-        var ends = model.Config.Language.EosTokenIds.ToHashSet();
-        // The rows of a pass are found by their number. So that it stays the same, no row leaves the batch at its end token; what comes after is cut.
-        var options = new GenerationOptions { MaxNewTokens = LongestAnswer, EosTokenIds = adapters is null ? null : [] };
-        using var scope = adapters is null ? null : peft!.WithAdaptersBySample(adapters, [.. batch.Layout.Lengths.Select(l => (long)l)]);
-        var result = new TextGenerator(model).Generate(batch, options, stop);
-        return [.. result.TokenIds.Select(ids => encoder.Processor.Tokenizer.Decode([.. ids.TakeWhile(id => !ends.Contains(id))], new DecodeOptions { SkipSpecialTokens = true }).Trim())];
+        using var scope = adapters is null ? null : peft!.WithAdaptersBySample(adapters);
+        var result = new TextGenerator(model).Generate(batch, new GenerationOptions { MaxNewTokens = LongestAnswer }, stop);
+        return [.. result.TokenIds.Select(ids => encoder.Processor.Tokenizer.Decode(ids, new DecodeOptions { SkipSpecialTokens = true }).Trim())];
     }
 
     private LlavaBatchSample Prompt(LlavaSample sample)

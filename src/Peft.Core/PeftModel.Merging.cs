@@ -72,6 +72,7 @@ public sealed partial class PeftModel
         UndoReplication();
         foreach (var (parameter, trained) in _found)
             if (!parameter.IsInvalid) parameter.requires_grad = trained;
+        if (BaseModel is IAdapterRouted routed) routed.AdapterRouting = null;
         _configs.Clear();
         _context.Active = [];
         _disposed = true;

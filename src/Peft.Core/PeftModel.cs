@@ -33,6 +33,7 @@ public sealed partial class PeftModel : IDisposable
             _found.Add((parameter, parameter.requires_grad));
             parameter.requires_grad = false;
         }
+        if (model is IAdapterRouted routed) routed.AdapterRouting = new AdapterRouting(_context);
     }
 
     /// <summary>The model that carries the adapters.</summary>
@@ -138,10 +139,13 @@ public sealed partial class PeftModel : IDisposable
 
     /// <summary>Gives each sample of a batch an adapter of its own until the scope is disposed.</summary>
     /// <param name="adapters">A name for each sample; <c>__base__</c> for none.</param>
-    /// <param name="lengths">The rows of each sample, if the model works on the packed rows of all samples; otherwise null.</param>
+    /// <param name="lengths">
+    /// The rows of each sample, if the model works on the packed rows of all samples and does not say so itself (<see cref="IAdapterRouted"/>, as
+    /// LLaVA's model does); otherwise null.
+    /// </param>
     /// <returns>The scope.</returns>
     /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
-    /// <exception cref="AdapterStateException">Adapters are merged, or one of these uses DoRA or trains more than LoRA factors.</exception>
+    /// <exception cref="AdapterStateException">Adapters are merged, or one of these uses DoRA.</exception>
     public IDisposable WithAdaptersBySample(IReadOnlyList<string> adapters, IReadOnlyList<long>? lengths = null)
     {
         ArgumentNullException.ThrowIfNull(adapters);
@@ -152,8 +156,6 @@ public sealed partial class PeftModel : IDisposable
         {
             var config = ConfigOf(adapter);
             if (config.UseDora) throw new AdapterStateException($"Adapter '{adapter}' uses DoRA, which cannot be mixed by sample; run its samples as a batch of their own.");
-            if (config.ModulesToSave is { Count: > 0 } || config.TrainableTokens is not null)
-                throw new AdapterStateException($"Adapter '{adapter}' trains whole modules or tokens, which cannot be mixed by sample; run its samples as a batch of their own.");
         }
         var samples = _context.Samples;
         _context.Samples = new SampleAdapters([.. adapters], lengths);
@@ -168,15 +170,4 @@ public sealed partial class PeftModel : IDisposable
     }
 
     private void Check() => ObjectDisposedException.ThrowIf(_disposed, this);
-
-    private sealed class AdapterScope(Action restore) : IDisposable
-    {
-        private Action? _restore = restore;
-
-        public void Dispose()
-        {
-            _restore?.Invoke();
-            _restore = null;
-        }
-    }
 }

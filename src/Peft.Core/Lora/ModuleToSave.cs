@@ -34,10 +34,16 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <inheritdoc/>
     public IEnumerable<string> AdapterNames => _copies.Keys;
 
-    /// <summary>The copy of the active adapter, or the original if it has none.</summary>
+    /// <summary>The copy of the active adapter, or the original if it has none; with adapters by sample, each sample's own.</summary>
     /// <param name="input">What the module takes.</param>
     /// <returns>What the module gives.</returns>
-    public override Tensor forward(Tensor input) => (ActiveCopy() ?? _original).call(input);
+    public override Tensor forward(Tensor input)
+    {
+        if (!_context.Enabled || _context.Samples is not { } samples) return (ActiveCopy() ?? _original).call(input);
+        using var scope = NewDisposeScope();
+        var parts = samples.RunsOf(input.shape[0]).Select(run => _copies.GetValueOrDefault(run.Adapter, _original).call(input.narrow(0, run.Start, run.Length))).ToList();
+        return (parts.Count == 1 ? parts[0] : cat(parts, 0)).MoveToOuterDisposeScope();
+    }
 
     /// <inheritdoc/>
     public IEnumerable<AdapterTensor> TensorsOf(string adapter)

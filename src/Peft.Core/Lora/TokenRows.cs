@@ -43,14 +43,22 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         if (!_context.Enabled || _context.Merged.Count > 0) return _original.call(input);
         using var scope = NewDisposeScope();
         var result = _original.call(input);
-        foreach (string adapter in _context.Active)
+        if (_context.Samples is { } samples)
         {
-            if (!_rows.TryGetValue(adapter, out var rows)) continue;
-            var hits = input.unsqueeze(-1).eq(rows.Indices);                                   // (..., K)
-            var own = rows.Values.index_select(0, hits.to(ScalarType.Float32).argmax(-1).flatten()).view(result.shape);
-            result = where(hits.any(-1).unsqueeze(-1), own.to(result.dtype), result);
+            var parts = samples.RunsOf(input.shape[0])
+                .Select(run => WithRowsOf(run.Adapter, input.narrow(0, run.Start, run.Length), result.narrow(0, run.Start, run.Length))).ToList();
+            return (parts.Count == 1 ? parts[0] : cat(parts, 0)).MoveToOuterDisposeScope();
         }
+        foreach (string adapter in _context.Active) result = WithRowsOf(adapter, input, result);
         return result.MoveToOuterDisposeScope();
+    }
+
+    private Tensor WithRowsOf(string adapter, Tensor input, Tensor result)
+    {
+        if (!_rows.TryGetValue(adapter, out var rows)) return result;
+        var hits = input.unsqueeze(-1).eq(rows.Indices);                                   // (..., K)
+        var own = rows.Values.index_select(0, hits.to(ScalarType.Float32).argmax(-1).flatten()).view(result.shape);
+        return where(hits.any(-1).unsqueeze(-1), own.to(result.dtype), result);
     }
 
     /// <inheritdoc/>

@@ -6,7 +6,7 @@ namespace Peft.Llava;
 
 /// <summary>
 /// Runs a decoder layer without keeping its activations: only its input is saved, and the backward runs the layer once more. The random
-/// state of the first run is used again, so dropout draws the same mask; gradients are bit-equal to those without checkpointing.
+/// state of the first run is used again, so dropout draws the same mask, and the adapters that acted in the first run act again; gradients are bit-equal to those without checkpointing.
 /// </summary>
 internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<GradientCheckpoint>
 {
@@ -25,7 +25,7 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         using var scope = NewDisposeScope();
         // Frozen inputs (embeddings and projector not trained) must not cut the graph: the anchor makes the output require a gradient.
         var anchor = zeros(1, requires_grad: true);
-        return apply(x, anchor, context.Rope.Cos, context.Rope.Sin, layer, context.Layout, x.requires_grad).MoveToOuterDisposeScope();
+        return apply(x, anchor, context.Rope.Cos, context.Rope.Sin, layer, context.Layout, x.requires_grad, new Adapters(context.Routing, context.Routing?.Now())).MoveToOuterDisposeScope();
     }
 
     /// <inheritdoc/>
@@ -40,6 +40,7 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         ctx.save_data("layer", layer);
         ctx.save_data("layout", layout);
         ctx.save_data("needsInput", vars[6]);
+        ctx.save_data("adapters", vars[7]);
         return layer.Forward(x, new DecoderContext(layout, new RotaryTables(cos, sin)));
     }
 
@@ -56,12 +57,19 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         var now = get_rng_state();
         set_rng_state(saved[3]);
         var x = saved[0].detach().requires_grad_(needsInput);
+        using (((Adapters)ctx.get_data("adapters")).Return())
         using (enable_grad())
         {
             var y = layer.Forward(x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2])));
-            y.backward([grad_output]);
+            // Without one where nothing of the layer acted: all adapters off, and the input frozen.
+            if (y.requires_grad) y.backward([grad_output]);
         }
         set_rng_state(now);
-        return BackwardTensors.Return(grad_output, needsInput ? x.grad : null, null, null, null, null, null, null);
+        return BackwardTensors.Return(grad_output, needsInput ? x.grad : null, null, null, null, null, null, null, null);
+    }
+
+    private sealed record Adapters(AdapterRouting? Routing, AdapterMoment? Then)
+    {
+        public IDisposable? Return() => Routing?.Return(Then!);
     }
 }

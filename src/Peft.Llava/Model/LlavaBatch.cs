@@ -16,7 +16,7 @@ public sealed class LlavaBatch : IDisposable
 {
     internal LlavaBatch(
         SequenceLayout layout, IReadOnlyList<string> sampleIds, Tensor tokenIds, Tensor? labels, Tensor targetRows, Tensor targets,
-        Tensor imageRows, Tensor featureRows, Tensor? pixels, int featuresPerTile)
+        Tensor imageRows, Tensor featureRows, Tensor? pixels, int featuresPerTile, SampleCounts counts)
     {
         Layout = layout;
         SampleIds = sampleIds;
@@ -28,6 +28,7 @@ public sealed class LlavaBatch : IDisposable
         FeatureRows = featureRows.DetachFromDisposeScope();
         Pixels = pixels?.DetachFromDisposeScope();
         FeaturesPerTile = featuresPerTile;
+        Counts = counts;
     }
 
     /// <summary>Where each sample's tokens lie.</summary>
@@ -66,6 +67,9 @@ public sealed class LlavaBatch : IDisposable
     /// <summary>P: features that one tile gives.</summary>
     public int FeaturesPerTile { get; }
 
+    /// <summary>What each sample has of the batch's tiles and supervised tokens.</summary>
+    internal SampleCounts Counts { get; }
+
     /// <summary>The batch on another device; pixels in another dtype too, if asked for.</summary>
     /// <param name="device">The device.</param>
     /// <param name="pixelDtype">The dtype of the pixels, or null to keep it.</param>
@@ -75,7 +79,7 @@ public sealed class LlavaBatch : IDisposable
         using var scope = NewDisposeScope();
         Tensor Move(Tensor t) => t.to(t.dtype, device, copy: true);
         return new LlavaBatch(Layout, SampleIds, Move(TokenIds), Labels is null ? null : Move(Labels), Move(TargetRows), Move(Targets),
-            Move(ImageRows), Move(FeatureRows), Pixels?.to(pixelDtype ?? Pixels.dtype, device, copy: true), FeaturesPerTile);
+            Move(ImageRows), Move(FeatureRows), Pixels?.to(pixelDtype ?? Pixels.dtype, device, copy: true), FeaturesPerTile, Counts);
     }
 
     /// <inheritdoc/>

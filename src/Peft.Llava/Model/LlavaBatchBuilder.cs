@@ -48,29 +48,31 @@ public sealed class LlavaBatchBuilder
         ArgumentNullException.ThrowIfNull(samples);
         ArgumentOutOfRangeException.ThrowIfZero(samples.Count);
         var rows = new PackedRows();
-        var lengths = new List<int>(samples.Count);
+        var (lengths, tiles) = (new List<int>(samples.Count), new List<int>(samples.Count));
         bool labelled = samples.All(s => s.Labels is not null);
         foreach (var sample in samples)
         {
-            int before = rows.TokenIds.Count;
+            int before = rows.TokenIds.Count, tilesBefore = rows.TileCount;
             Append(sample, rows);
             lengths.Add(rows.TokenIds.Count - before);
+            tiles.Add(rows.TileCount - tilesBefore);
         }
         var layout = new SequenceLayout(lengths, _options.PaddingSide ?? _config.PaddingSide);
         using var scope = NewDisposeScope();
-        var (targetRows, targets) = labelled ? Targets(layout, rows.Labels) : ([], []);
+        var (targetRows, targets, supervised) = labelled ? Targets(layout, rows.Labels) : ([], [], new int[samples.Count]);
         int perTile = _config.Vision is null ? 0 : _config.FeaturesPerTile;
         long newline = (long)rows.TileCount * perTile;
         return new LlavaBatch(layout, [.. samples.Select(s => s.Id)], tensor(rows.TokenIds.ToArray()),
             labelled ? tensor(rows.Labels.ToArray()) : null, tensor(targetRows.ToArray()), tensor(targets.ToArray()),
             tensor(rows.ImageRows.ToArray()), tensor(rows.FeatureRows.Select(r => r < 0 ? newline : r).ToArray()),
-            rows.Pixels.Count == 0 ? null : cat(rows.Pixels, 0), perTile);
+            rows.Pixels.Count == 0 ? null : cat(rows.Pixels, 0), perTile, new SampleCounts(tiles, supervised));
     }
 
-    private static (List<long> Rows, List<long> Ids) Targets(SequenceLayout layout, List<long> labels)
+    private static (List<long> Rows, List<long> Ids, int[] Counts) Targets(SequenceLayout layout, List<long> labels)
     {
         var rows = new List<long>();
         var ids = new List<long>();
+        var counts = new int[layout.Count];
         for (int sample = 0; sample < layout.Count; sample++)
         {
             for (int i = 1; i < layout.Lengths[sample]; i++)
@@ -79,9 +81,10 @@ public sealed class LlavaBatchBuilder
                 if (labels[row] == IgnoredLabel) continue;
                 rows.Add(row - 1);
                 ids.Add(labels[row]);
+                counts[sample]++;
             }
         }
-        return (rows, ids);
+        return (rows, ids, counts);
     }
 
     private void Append(LlavaBatchSample sample, PackedRows rows)

@@ -17,9 +17,11 @@ public sealed partial class LlavaModel
         var output = new LlavaOutput { Layout = batch.Layout };
         // Positions count valid tokens only, whatever side padding would be on.
         var layout = new SequenceLayout(batch.Layout.Lengths);
+        using var tokens = RouteTokens(layout);
         var states = Decode(Embed(batch, new ForwardOptions(), ref output), layout, layout.PositionIds(Device), layout.PaddedLength, cache);
         var last = states.index_select(0, LastRows(layout));
         if (readAtPadding && batch.Layout.PaddingSide == PaddingSide.Right) last = AtPadding(layout, cache, last);
+        using var samples = RouteSamples(layout.Count);
         return Logits(_model.Norm.call(last)).MoveToOuterDisposeScope();
     }
 
@@ -36,6 +38,7 @@ public sealed partial class LlavaModel
         using var positions = tensor(active.Select(r => (long)cache.Lengths[r]).ToArray(), device: Device);
         cache.Active = active;
         using var ids = tensor(tokens, device: Device);
+        using var rows = RouteSamples(cache.Lengths.Count, active);
         var states = Decode(_model.Embedding.call(ids), layout, positions, length, cache);
         return Logits(_model.Norm.call(states)).MoveToOuterDisposeScope();
     }
@@ -51,6 +54,7 @@ public sealed partial class LlavaModel
         using var scope = NewDisposeScope();
         var probe = new SequenceLayout([.. shorter.Select(_ => 1)]);
         (cache.Active, cache.Remember) = (shorter, false);
+        using var rows = RouteSamples(layout.Count, shorter);
         var states = Decode(zeros([shorter.Count, last.shape[1]], Dtype, Device), probe, ones(shorter.Count, ScalarType.Int64, Device),
             layout.PaddedLength, cache);
         (cache.Active, cache.Remember) = (null, true);

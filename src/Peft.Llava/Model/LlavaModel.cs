@@ -80,10 +80,12 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
         var rows = options.Logits == LogitRows.Last ? x.index_select(0, LastRows(b.Layout)) : x;
         if (options.Capture.HasFlag(Captures.FinalNorm) || options.Logits == LogitRows.All)
         {
+            using var tokens = RouteTokens(b.Layout);
             var normed = _model.Norm.call(x);
             if (options.Capture.HasFlag(Captures.FinalNorm)) output = output with { FinalNorm = normed.MoveToOuterDisposeScope() };
             if (options.Logits == LogitRows.All) output = output with { Logits = Logits(normed).MoveToOuterDisposeScope() };
         }
+        using var last = RouteSamples(b.Layout.Count);
         if (options.Logits == LogitRows.Last) output = output with { Logits = Logits(_model.Norm.call(rows)).MoveToOuterDisposeScope() };
         if (options.Loss && b.Labels is not null)
             output = output with { Loss = (LossSum(x, b) / b.SupervisedTokens).MoveToOuterDisposeScope() };
@@ -115,9 +117,15 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
     public (Tensor Vision, Tensor Projected) EncodeImages(Tensor pixels)
     {
         ArgumentNullException.ThrowIfNull(pixels);
+        return EncodeImages(pixels, null);
+    }
+
+    private (Tensor Vision, Tensor Projected) EncodeImages(Tensor pixels, LlavaBatch? batch)
+    {
         if (_model.VisionTower is null || _model.Projector is null)
             throw new InvalidOperationException("The model has no vision tower: it was loaded from a plain language model.");
         using var scope = NewDisposeScope();
+        using var tiles = RouteTiles(batch, pixels.shape[0]);
         var vision = _model.VisionTower.call(pixels);
         // A matrix where memory allows it: libtorch then adds the bias before it rounds to bfloat16. Without the class token the features are
         // a slice, which the reference does not flatten either.
@@ -135,7 +143,10 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
         => batch.TokenIds.device_type == EmbeddingWeight.device_type ? null : batch.To(EmbeddingWeight.device);
 
     private Tensor LossSum(Tensor states, LlavaBatch batch)
-        => SupervisedLoss.Sum(_model.Norm.call(states.index_select(0, batch.TargetRows)).to(states.dtype), batch.Targets, _head);
+    {
+        using var supervised = RouteSupervised(batch, 0, batch.SupervisedTokens);
+        return SupervisedLoss.Sum(_model.Norm.call(states.index_select(0, batch.TargetRows)).to(states.dtype), batch.Targets, _head, (start, count) => RouteSupervised(batch, start, count));
+    }
 
     private Tensor Logits(Tensor normed) => _head.call(normed.to(Dtype)).to(ScalarType.Float32);
 
@@ -144,6 +155,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
 
     private Tensor Embed(LlavaBatch batch, ForwardOptions options, ref LlavaOutput output)
     {
+        using var tokens = RouteTokens(batch.Layout);
         var x = _model.Embedding.call(batch.TokenIds);
         var pixels = batch.Pixels;
         if (pixels is null && options.ProjectorAlwaysTakesPart && Config.Vision is { } v)
@@ -151,7 +163,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
         if (pixels is not null)
         {
             if (VisionTower is null) throw new BatchException(batch.SampleIds[0], "has images, but the model has no vision tower. Load a LLaVA checkpoint, or leave the images out.");
-            var (vision, projected) = EncodeImages(pixels);
+            var (vision, projected) = EncodeImages(pixels, batch);
             var features = MultimodalMerge.Gather(projected, _model.ImageNewline, batch.FeatureRows);
             x = MultimodalMerge.Apply(x, batch.ImageRows, features);
             if (options.Capture.HasFlag(Captures.Vision))
@@ -166,7 +178,8 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
     {
         using var scope = NewDisposeScope();
         var rope = _rope.Tables(layout.PositionIds(x.device), layout.PaddedLength, x.dtype);
-        var context = new DecoderContext(layout, rope);
+        using var tokens = RouteTokens(layout);
+        var context = new DecoderContext(layout, rope, Routing: _routing);
         var captured = new List<Tensor>();
         x = x.alias();
         foreach (var layer in _model.Layers)

@@ -18,7 +18,13 @@ public static class SupervisedLoss
     /// <param name="targets">I64 (S): the id each must predict.</param>
     /// <param name="head">The output head, (…, D) to (…, V).</param>
     /// <returns>F32 scalar in the current dispose scope; 0 for no row.</returns>
-    public static Tensor Sum(Tensor states, Tensor targets, nn.Module<Tensor, Tensor> head)
+    public static Tensor Sum(Tensor states, Tensor targets, nn.Module<Tensor, Tensor> head) => Sum(states, targets, head, null);
+
+    /// <param name="states">(S, D).</param>
+    /// <param name="targets">I64 (S).</param>
+    /// <param name="head">The output head.</param>
+    /// <param name="route">Says whose rows the head gets: first row and count to a scope. Null if nobody asks.</param>
+    internal static Tensor Sum(Tensor states, Tensor targets, nn.Module<Tensor, Tensor> head, Func<long, long, IDisposable?>? route)
     {
         ArgumentNullException.ThrowIfNull(states);
         ArgumentNullException.ThrowIfNull(targets);
@@ -30,6 +36,7 @@ public static class SupervisedLoss
         for (long start = 0; start < rows; start += ChunkRows)
         {
             long count = Math.Min(ChunkRows, rows - start);
+            using var routed = route?.Invoke(start, count);
             var logits = head.call(states.narrow(0, start, count)).to(ScalarType.Float32);
             total = total + nn.functional.cross_entropy(logits, targets.narrow(0, start, count), reduction: nn.Reduction.Sum);
         }

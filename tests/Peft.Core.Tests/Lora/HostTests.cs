@@ -40,11 +40,33 @@ public sealed class HostTests
         using var peft = model.GetPeftModel(config);
         peft.AddAdapter("b", config);
         Assert.Equal("Adapters default and b both train lm_head in full and cannot be active together.", Assert.Throws<AdapterStateException>(() => peft.SetActive("default", "b")).Message);
-        Assert.Equal("Adapter 'b' trains whole modules or tokens, which cannot be mixed by sample; run its samples as a batch of their own.",
-            Assert.Throws<AdapterStateException>(() => peft.WithAdaptersBySample(["b"])).Message);
         Assert.Equal("lm_head: adapter 'default' is there as ModuleToSave, which does not go with LoRA; delete it first.",
             Assert.Throws<UnsupportedTargetException>(() => peft.AddAdapter("c", config with { TargetModules = ["lm_head"], ModulesToSave = null })).Message);
         Assert.Equal(["default", "b"], peft.AdapterNames);
+    }
+
+    [Fact]
+    public void Whole_modules_and_rows_of_tokens_are_mixed_by_sample_too()
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = ReferenceModel.Load(Llama, "llama", ScalarType.Float32);
+        var config = new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["q_proj"] };
+        using var peft = model.GetPeftModel(config with { ModulesToSave = ["lm_head"] }, "whole");
+        peft.AddAdapter("rows", config with { TrainableTokens = new Dictionary<string, IReadOnlyList<long>> { ["embed_tokens"] = [7, 5] } });
+        peft.AddAdapter("other", config with { ModulesToSave = ["lm_head"], TrainableTokens = new Dictionary<string, IReadOnlyList<long>> { ["embed_tokens"] = [9, 12, 5] } });
+        TinyNet.Randomise(peft);
+        string[] names = ["whole", "__base__", "other", "rows", "rows"];
+        var ids = tensor(new long[] { 5, 9, 7, 5, 9, 7, 5, 9, 12, 12, 5, 5, 3, 7, 9 }, [5, 3]);
+        var alone = names.Select((name, i) =>
+        {
+            using var one = name == "__base__" ? peft.WithoutAdapter() : peft.WithAdapters(name);
+            return model.Run(Ids(ids.narrow(0, i, 1)));
+        }).ToList();
+        Assert.True((alone[0] - alone[1]).abs().max().ToDouble() > 1e-2);
+        peft.SetActive("other");                      // what is active otherwise does not shine through
+        using (peft.WithAdaptersBySample(names)) TensorAssert.Close(cat(alone, 0), model.Run(Ids(ids)), 1e-5, 1e-5, "logits");
+        using (peft.WithAdaptersBySample(["whole"])) TensorAssert.Close(alone[0], model.Run(Ids(ids.narrow(0, 0, 1))), 1e-5, 1e-5, "logits of one");
     }
 
     [Fact]
@@ -177,6 +199,8 @@ public sealed class HostTests
         Assert.Equal("lin: LoRA works on convolutions with a number as zero padding only; pad before the layer.",
             Assert.Throws<UnsupportedTargetException>(() => one.GetPeftModel(Config with { TargetModules = ["lin"] })).Message);
     }
+
+    private static ReferenceInputs Ids(Tensor ids) => new(new Dictionary<string, Tensor> { ["input_ids"] = ids });
 
     private sealed class TwoParts : nn.Module
     {
