@@ -132,7 +132,7 @@ public sealed partial class AtomicFile : IDisposable
     }
 
     // The new name is on the disk only when the folder is. Not every file system offers it, and the file itself is whole either way.
-    private static void FlushFolder(string folder)
+    internal static void FlushFolder(string folder)
     {
         if (OperatingSystem.IsWindows()) return;
         int descriptor = Open(folder, 0);
