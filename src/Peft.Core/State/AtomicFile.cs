@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace Peft.Core;
 
@@ -7,7 +8,7 @@ namespace Peft.Core;
 /// Writes files so that whoever looks sees the old file or the whole new one, however the process ends: the content goes to a temporary
 /// name beside the file, is flushed to the disk, and then takes the file's name in one step.
 /// </summary>
-/// <remarks>A process killed while writing leaves a <c>.tmp</c> file beside the target, which may be deleted.</remarks>
+/// <remarks>A process killed while writing leaves a <c>.tmp</c> file beside the target, which <see cref="Sweep"/> removes.</remarks>
 public sealed partial class AtomicFile : IDisposable
 {
     private bool _committed;
@@ -34,6 +35,23 @@ public sealed partial class AtomicFile : IDisposable
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         return new AtomicFile(path);
+    }
+
+    /// <summary>Removes the temporary files that killed processes left in a folder.</summary>
+    /// <param name="folder">The folder; it need not exist. No other process may be writing there.</param>
+    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    public static void Sweep(string folder)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        if (!Directory.Exists(folder)) return;
+        try
+        {
+            foreach (string path in Directory.EnumerateFiles(folder, "*.tmp").Where(p => LeftName().IsMatch(p)).ToList()) File.Delete(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new FileWriteException(folder, e);
+        }
     }
 
     /// <summary>Writes a file.</summary>
@@ -140,6 +158,9 @@ public sealed partial class AtomicFile : IDisposable
         _ = Fsync(descriptor);
         _ = Close(descriptor);
     }
+
+    [GeneratedRegex(@"\.[0-9a-f]{32}\.tmp$")]
+    private static partial Regex LeftName();
 
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Open(string path, int flags);

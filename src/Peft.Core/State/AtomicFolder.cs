@@ -94,9 +94,11 @@ public sealed class AtomicFolder : IDisposable
         {
             foreach (string left in Directory.EnumerateDirectories(parent, $".{namePrefix}*").ToList())
             {
-                string suffix = System.IO.Path.GetExtension(left), own = System.IO.Path.Combine(parent, System.IO.Path.GetFileNameWithoutExtension(left)[1..]);
+                string suffix = System.IO.Path.GetExtension(left);
+                if (suffix is not (Pending or Earlier or Gone)) continue;
+                string own = System.IO.Path.Combine(parent, System.IO.Path.GetFileNameWithoutExtension(left)[1..]);
                 if (suffix == Earlier && !Directory.Exists(own)) Directory.Move(left, own);
-                else if (suffix is Pending or Earlier or Gone) Directory.Delete(left, recursive: true);
+                else Directory.Delete(left, recursive: true);
             }
         });
     }

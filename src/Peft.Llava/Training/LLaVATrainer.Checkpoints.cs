@@ -9,6 +9,7 @@ namespace Peft.Llava;
 public sealed partial class LLaVATrainer
 {
     private TrainingState? _resumed;
+    private StepBoundary? _saved;
 
     /// <summary>
     /// Makes <see cref="Train"/> go on where a checkpoint of the same run was written: weights, optimizer state, place in the data, random streams
@@ -58,24 +59,17 @@ public sealed partial class LLaVATrainer
     private void SaveCheckpoint(StepBoundary boundary)
     {
         string name = TrainingCheckpoint.NameOf(boundary.Position.Steps);
-        string target = Path.Combine(Options.OutputDirectory, name), pending = Path.Combine(Options.OutputDirectory, $".{name}.tmp");
-        try
-        {
-            if (Directory.Exists(pending)) Directory.Delete(pending, recursive: true);
-            Save(pending, useCache: false);
-            if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
-            using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
-            _scaler?.Save(Path.Combine(pending, TrainingState.ScalerFileName));
-            StateAt(boundary).Write(pending);
-            Verify(pending);
-            if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
-            Directory.Move(pending, target);
-            RemoveOldCheckpoints();
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new FileWriteException(target, e);
-        }
+        using var folder = AtomicFolder.Begin(Path.Combine(Options.OutputDirectory, name));
+        string pending = folder.PendingPath;
+        Save(pending, useCache: false);
+        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
+        using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
+        _scaler?.Save(Path.Combine(pending, TrainingState.ScalerFileName));
+        StateAt(boundary).Write(pending);
+        Verify(pending);
+        folder.Commit();
+        _saved = boundary;
+        RemoveOldCheckpoints();
     }
 
     private void Verify(string folder)
@@ -88,7 +82,7 @@ public sealed partial class LLaVATrainer
     {
         if (Options.SaveTotalLimit is not int limit) return;
         var all = TrainingCheckpoint.All(Options.OutputDirectory);
-        foreach (var (_, folder) in all.Take(Math.Max(0, all.Count - limit))) Directory.Delete(folder, recursive: true);
+        foreach (var (_, folder) in all.Take(Math.Max(0, all.Count - limit))) AtomicFolder.Remove(folder);
     }
 
     private TrainingState StateAt(StepBoundary boundary) => new()

@@ -122,6 +122,7 @@ public sealed partial class LLaVATrainer : IDisposable
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
         _began = true;
         OutputFolder.Probe(Options.OutputDirectory);
+        TrainingCheckpoint.Sweep(Options.OutputDirectory);
         Tf32.Apply(Options);
         var dropout = new TrainingDropout(Options.Seed);
         using var mode = _trained.Training(Options, dropout);
@@ -141,7 +142,7 @@ public sealed partial class LLaVATrainer : IDisposable
         }
         catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
         {
-            if (Options.SaveStrategy != SaveStrategy.None && _boundary is { } last) SaveCheckpoint(last);
+            if (Options.SaveStrategy != SaveStrategy.None && _boundary is { } last && last != _saved) SaveCheckpoint(last);
             throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
         }
         var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps);

@@ -89,6 +89,16 @@ public sealed class AtomicFileTests : IDisposable
         Assert.Empty(Directory.GetFiles(_folder.Path));
     }
 
+    [Fact]
+    public void A_sweep_removes_what_killed_processes_left_and_nothing_else()
+    {
+        foreach (string name in new[] { $"config.json.{Guid.NewGuid():N}.tmp", "config.json", "notes.tmp", $"{Guid.NewGuid():N}" }) File.WriteAllText(_folder.File(name), "x");
+        AtomicFile.Sweep(_folder.Path);
+        Assert.Equal(3, Directory.GetFiles(_folder.Path).Length);
+        Assert.True(File.Exists(_folder.File("notes.tmp")));
+        AtomicFile.Sweep(_folder.File("missing"));
+    }
+
     private FileWriteException AssertRefused(FileWriteFault fault, Action<string> write)
     {
         string path = _folder.File("config.json");

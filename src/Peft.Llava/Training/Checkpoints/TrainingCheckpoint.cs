@@ -1,4 +1,5 @@
 using System.Globalization;
+using Peft.Core;
 
 namespace Peft.Llava;
 
@@ -25,4 +26,16 @@ public static class TrainingCheckpoint
     /// <param name="outputDirectory">The run's folder; it need not exist.</param>
     public static string? Latest(string outputDirectory)
         => All(outputDirectory).LastOrDefault(c => File.Exists(Path.Combine(c.Folder, TrainingState.FileName))).Folder;
+
+    /// <summary>
+    /// Removes what a killed run left: files and folders it was writing or removing. A training does this when it begins. A checkpoint that was set aside for a
+    /// newer one of the same step, which then never took its place, gets its name back.
+    /// </summary>
+    /// <param name="outputDirectory">The run's folder; it need not exist. No other process may be training into it.</param>
+    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    public static void Sweep(string outputDirectory)
+    {
+        AtomicFolder.Sweep(outputDirectory, Prefix);
+        AtomicFile.Sweep(outputDirectory);
+    }
 }
