@@ -31,7 +31,7 @@ public sealed class ProjectDirectionTests
     [Theory]
     [InlineData("Peft.Core", "Microsoft.Extensions.Logging.Abstractions,TorchSharp")]
     [InlineData("Peft.Quantization", "Microsoft.Extensions.Logging.Abstractions,TorchSharp")]
-    [InlineData("Peft.Llava", "BitMiracle.LibTiff.NET,Microsoft.Extensions.Logging.Abstractions,Microsoft.Extensions.Options,Microsoft.ML.Tokenizers,"
+    [InlineData("Peft.Llava", "BitMiracle.LibTiff.NET,Microsoft.Extensions.Configuration.Abstractions,Microsoft.Extensions.Logging.Abstractions,Microsoft.Extensions.Options,Microsoft.ML.Tokenizers,"
         + "SkiaSharp,SkiaSharp.NativeAssets.Linux.NoDependencies,TorchSharp")]
     public void Packages_depend_on_what_is_listed_and_on_no_libtorch(string project, string allowed)
     {

@@ -55,7 +55,7 @@ public static class LlavaCommandLine
             {
                 problems.Add(LlavaFlags.Refused.TryGetValue(name, out string? sentence)
                     ? $"--{name}{(value is null ? "" : $" {value}")} can't be honoured: {sentence}"
-                    : $"there is no flag --{name}; the nearest is --{Nearest(name)}");
+                    : $"there is no flag --{name}; the nearest is --{NearestText.Find(name, LlavaFlags.Known.Keys.Concat(LlavaFlags.Refused.Keys))}");
                 return;
             }
         }
@@ -66,28 +66,5 @@ public static class LlavaCommandLine
             return;
         }
         if (flag!.Apply(state, value) is { } problem) problems.Add($"--{name} {value}: {problem}");
-    }
-
-    private static string Nearest(string name)
-        => LlavaFlags.Known.Keys.Concat(LlavaFlags.Refused.Keys).MinBy(known => Distance(name, known) - CommonStart(name, known) / 2.0)!;
-
-    private static int CommonStart(string a, string b) => a.Zip(b).TakeWhile(pair => pair.First == pair.Second).Count();
-
-    /// <summary>Edit distance (Levenshtein).</summary>
-    private static int Distance(string a, string b)
-    {
-        var row = Enumerable.Range(0, b.Length + 1).ToArray();
-        for (int i = 1; i <= a.Length; i++)
-        {
-            int diagonal = row[0];
-            row[0] = i;
-            for (int j = 1; j <= b.Length; j++)
-            {
-                int above = row[j];
-                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
-                diagonal = above;
-            }
-        }
-        return row[^1];
     }
 }

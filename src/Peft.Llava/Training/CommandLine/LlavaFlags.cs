@@ -99,18 +99,22 @@ internal static class LlavaFlags
     public static IReadOnlyDictionary<string, string> Refused { get; } = Refuse(
         (["deepspeed", "fsdp", "fsdp_config", "fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "accelerator_config"], $"{Single}; {Memory}"),
         (["ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_broadcast_buffers", "dispatch_batches", "split_batches",
-            "tpu_num_cores", "tpu_metrics_debug", "use_mps_device", "use_ipex", "mp_parameters", "sharded_ddp", "log_on_each_node", "save_on_each_node"], Single),
+            "average_tokens_across_devices", "ddp_static_graph", "parallelism_config", "tpu_num_cores", "tpu_metrics_debug", "use_mps_device", "use_ipex", "mp_parameters", "sharded_ddp", "log_on_each_node", "save_on_each_node"], Single),
         (["cache_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push",
-            "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token"], Hub),
+            "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token", "hub_revision"], Hub),
         (["do_eval", "do_predict", "eval_steps", "eval_delay", "eval_accumulation_steps", "bf16_full_eval", "fp16_full_eval", "include_inputs_for_metrics",
-            "prediction_loss_only", "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "label_names", "include_num_input_tokens_seen"], NoEvaluation),
-        (["logging_dir", "logging_first_step", "logging_nan_inf_filter", "log_level", "log_level_replica", "run_name"], Observer),
-        (["half_precision_backend", "fp16_opt_level", "fp16_backend"], "the precision is chosen by --bf16 alone"),
+            "prediction_loss_only", "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "label_names", "include_for_metrics",
+            "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "batch_eval_metrics", "use_legacy_prediction_loop"], NoEvaluation),
+        (["logging_dir", "logging_first_step", "logging_nan_inf_filter", "log_level", "log_level_replica", "run_name", "project", "trackio_space_id",
+            "include_num_input_tokens_seen", "include_tokens_per_second"], Observer),
+        (["half_precision_backend", "fp16_opt_level", "fp16_backend"], "the precision is chosen by --bf16 or --fp16 alone"),
         (["torch_compile", "torch_compile_backend", "torch_compile_mode", "jit_mode_eval", "torchdynamo", "auto_find_batch_size", "debug", "full_determinism",
             "skip_memory_metrics", "past_index", "ray_scope", "optim_args", "label_smoothing_factor", "neftune_noise_alpha", "lr_scheduler_kwargs",
             "length_column_name", "gradient_checkpointing_kwargs", "data_seed", "do_train", "dataloader_pin_memory", "dataloader_persistent_workers",
-            "ignore_data_skip", "per_gpu_train_batch_size", "per_gpu_eval_batch_size"],
+            "ignore_data_skip", "per_gpu_train_batch_size", "per_gpu_eval_batch_size", "optim_target_modules", "use_liger_kernel", "liger_kernel_config", "use_cache",
+            "torch_empty_cache_steps", "dataloader_prefetch_factor", "train_sampling_strategy", "enable_jit_checkpoint"],
             "it has no counterpart here and none of LLaVA's scripts gives it; leave it out"),
+        (["save_only_model", "restore_callback_states_from_checkpoint"], "checkpoints are whole, so that a run can be resumed from each; leave it out"),
         (["resume_from_checkpoint"], "LLaVA's script ignores it; leave it out"));
 
     private static Dictionary<string, string> Refuse(params (string[] Names, string Sentence)[] groups)

@@ -1,5 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.Extensions.Configuration;
+using Peft.Core;
 
 namespace Peft.Llava;
 
@@ -12,7 +14,6 @@ public sealed record TrainingOptions
     private static readonly JsonSerializerOptions Json = new()
     {
         WriteIndented = true,
-        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
         Converters = { new JsonStringEnumConverter(allowIntegerValues: false) },
     };
@@ -122,20 +123,60 @@ public sealed record TrainingOptions
     /// <summary>Steps between the entries of <c>trainer_state.json</c>'s history.</summary>
     public int LoggingSteps { get; init; } = 500;
 
-    /// <summary>Reads options from JSON; enums by name, unknown fields refused.</summary>
+    /// <summary>
+    /// Reads options from JSON; enums by name. <c>"Preset": "finetune_lora"</c> starts from one of <see cref="TrainingPresets"/>. Unknown fields and
+    /// values that can't be read are refused, all of them at once; whether the values make sense together is for <see cref="Problems"/>.
+    /// </summary>
     /// <exception cref="TrainingOptionsException">The text is no such JSON.</exception>
     public static TrainingOptions FromJson(string json)
     {
+        var problems = new List<string>();
         try
         {
-            return JsonSerializer.Deserialize<TrainingOptions>(json, Json)
-                ?? throw new TrainingOptionsException(["the JSON is null; write an object with the fields of TrainingOptions"]);
+            using var document = JsonDocument.Parse(json);
+            var options = SettingsReader.Read(SettingNode.Of(document.RootElement), problems);
+            return problems.Count == 0 ? options : throw new TrainingOptionsException(problems);
         }
         catch (JsonException e)
         {
             throw new TrainingOptionsException([$"the JSON can't be read ({e.Message.TrimEnd('.')}); the fields are those of TrainingOptions"]);
         }
     }
+
+    /// <summary>Reads options from a host's configuration, as <see cref="FromJson"/> does, and checks them.</summary>
+    /// <param name="section">The section that holds them, such as <c>configuration.GetSection("Training")</c>.</param>
+    /// <exception cref="TrainingOptionsException">Settings are unknown, can't be read or make no sense; all of them are named.</exception>
+    public static TrainingOptions FromConfiguration(IConfiguration section)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        var problems = new List<string>();
+        var options = SettingsReader.Read(SettingNode.Of(section), problems);
+        problems.AddRange(options.Problems());
+        return problems.Count == 0 ? options : throw new TrainingOptionsException(problems);
+    }
+
+    /// <summary>Reads options from a file of <see cref="Save"/>, or one written by hand.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="TrainingOptionsException">The file can't be read, or holds no such JSON.</exception>
+    public static TrainingOptions Load(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        string text;
+        try
+        {
+            text = File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new TrainingOptionsException([$"the file {path} can't be read ({e.Message.TrimEnd('.')})"]);
+        }
+        return FromJson(text);
+    }
+
+    /// <summary>Writes the options to a file that <see cref="Load"/> reads; an earlier one is replaced as a whole.</summary>
+    /// <param name="path">The file; its folder must exist.</param>
+    /// <exception cref="FileWriteException">The operating system refused; an earlier file is as it was.</exception>
+    public void Save(string path) => AtomicFile.WriteText(path, ToJson() + "\n");
 
     /// <summary>The options as JSON that <see cref="FromJson"/> reads.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, Json);

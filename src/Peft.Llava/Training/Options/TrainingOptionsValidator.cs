@@ -2,7 +2,7 @@ using Microsoft.Extensions.Options;
 
 namespace Peft.Llava;
 
-/// <summary>Lets a host validate <see cref="TrainingOptions"/> bound from configuration: <c>services.AddSingleton&lt;IValidateOptions&lt;TrainingOptions&gt;, TrainingOptionsValidator&gt;()</c>.</summary>
+/// <summary>Lets a host validate <see cref="TrainingOptions"/>; <see cref="TrainingServices.AddLlavaTraining"/> registers it.</summary>
 public sealed class TrainingOptionsValidator : IValidateOptions<TrainingOptions>
 {
     /// <inheritdoc/>
