@@ -12,6 +12,7 @@ public sealed partial class ExceptionTests
         "ArgumentException", "ArgumentNullException", "ArgumentOutOfRangeException", "ObjectDisposedException", "InvalidOperationException",
         "NotSupportedException", "OperationCanceledException", "UnreachableException", "EndOfStreamException", "AggregateException",
         "JsonException",   // in the same style as the JSON reader's own, and caught with it
+        "OptionsValidationException",   // what a host waits for when it checks its options
     ];
 
     /// <summary>Where a cancellation carries data it is still a cancellation to .NET.</summary>
