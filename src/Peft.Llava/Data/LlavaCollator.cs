@@ -80,16 +80,25 @@ public sealed class LlavaCollator
             [.. samples.SelectMany(s => s.Images).Select(image => image.Pixels.clone().DetachFromDisposeScope())]);
     }
 
+    /// <summary>The length that a sample has in <see cref="Collate"/>'s batch.</summary>
+    internal int CountTokens(LabeledText text, IReadOnlyList<(ImageSize Size, int Tiles)> images) => _builder!.CountTokens(Cut(text).Ids, images);
+
+    private (List<long> Ids, List<long> Labels) Cut(LabeledText text)
+    {
+        var ids = new List<long>(text.Ids.Count);
+        var labels = new List<long>(text.Ids.Count);
+        for (int i = 0; i < Math.Min(text.Ids.Count, MaxLength); i++)
+        {
+            if (_options.MaskPaddingIds && text.Ids[i] == PadId) continue;
+            ids.Add(text.Ids[i]);
+            labels.Add(text.Labels[i]);
+        }
+        return (ids, labels);
+    }
+
     private LlavaBatchSample Cut(EncodedSample sample)
     {
-        var ids = new List<long>(sample.Length);
-        var labels = new List<long>(sample.Length);
-        for (int i = 0; i < Math.Min(sample.Length, MaxLength); i++)
-        {
-            if (_options.MaskPaddingIds && sample.Text.Ids[i] == PadId) continue;
-            ids.Add(sample.Text.Ids[i]);
-            labels.Add(sample.Text.Labels[i]);
-        }
+        var (ids, labels) = Cut(sample.Text);
         // Images whose placeholder was cut off go with it; a text-only sample keeps its zero picture.
         int placeholders = ids.Count(id => id == LlamaTokenizer.ImageTokenId);
         var images = placeholders == 0 && _options.ZeroImageForTextOnly ? sample.Images.Take(1) : sample.Images.Take(placeholders);

@@ -69,6 +69,18 @@ public sealed class SampleEncoder
         }
     }
 
+    /// <summary>Size and tiles of each image; a size that plays no part is given as 1 x 1, without decoding.</summary>
+    internal IReadOnlyList<(ImageSize Size, int Tiles)> ImageSizes(LlavaSample sample)
+    {
+        if (Processor.Images is null or ClipImageProcessor { Aspect: not AspectPolicy.AnyResolution })
+            return [.. sample.Images.Select(_ => (new ImageSize(1, 1), 1))];
+        return [.. sample.Images.Select(file =>
+        {
+            var size = Picture(sample, file, Processor.Images).Size;
+            return (size, Processor.Images.TileCount(size));
+        })];
+    }
+
     /// <summary>Encodes a sample's conversation alone.</summary>
     /// <param name="sample">The sample.</param>
     /// <exception cref="SampleException">The conversation cannot be trained on.</exception>
@@ -141,16 +153,20 @@ public sealed class SampleEncoder
     {
         var images = Processor.Images ?? throw new SampleException(SampleProblem.BadImage, sample,
             $"names the image '{file}', but the processor has no image side.", "Give the LlavaProcessor an IImageProcessor.", file);
-        RgbImage picture;
+        var picture = Picture(sample, file, images);
+        return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
+    }
+
+    private RgbImage Picture(LlavaSample sample, string file, IImageProcessor images)
+    {
         try
         {
-            picture = ReadImage(sample, file);
+            return ReadImage(sample, file);
         }
         catch (SampleException) when (Options.BadImages == BadImagePolicy.Blank)
         {
-            picture = new RgbImage(images.TileSize, images.TileSize);
+            return new RgbImage(images.TileSize, images.TileSize);
         }
-        return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
     }
 
     private ImageTiles ZeroImage()

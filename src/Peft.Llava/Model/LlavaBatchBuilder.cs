@@ -68,6 +68,18 @@ public sealed class LlavaBatchBuilder
             rows.Pixels.Count == 0 ? null : cat(rows.Pixels, 0), perTile, new SampleCounts(tiles, supervised));
     }
 
+    /// <summary>The merged length of a sample in placeholder form, cut as <see cref="Build"/> cuts it.</summary>
+    internal int CountTokens(IReadOnlyList<long> ids, IReadOnlyList<(ImageSize Size, int Tiles)> images)
+    {
+        int count = 0, image = 0;
+        foreach (long id in ids)
+        {
+            bool isImage = id == ImagePlaceholder && image < images.Count;
+            count += isImage ? AnyResolution.FeatureRows(_config, images[image].Size, images[image++].Tiles, _merge).Count : 1;
+        }
+        return Math.Min(count, _maxLength);
+    }
+
     private static (List<long> Rows, List<long> Ids, int[] Counts) Targets(SequenceLayout layout, List<long> labels)
     {
         var rows = new List<long>();

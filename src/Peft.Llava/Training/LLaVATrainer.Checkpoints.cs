@@ -102,6 +102,8 @@ public sealed partial class LLaVATrainer
         [nameof(TrainingOptions.AccumulationSteps)] = Options.AccumulationSteps.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.DropLastBatch)] = Options.DropLastBatch.ToString(),
         [nameof(TrainingOptions.Ordering)] = Options.Ordering.ToString(),
+        [nameof(TrainingOptions.LongestBatchFirst)] = Options.LongestBatchFirst.ToString(),
+        [nameof(ITrainingData.Sampling)] = _data.Sampling?.Rule ?? "every sample once",
         [nameof(TrainingOptions.Weighting)] = Options.Weighting.ToString(),
         [nameof(TrainingOptions.Seed)] = Options.Seed.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.Optimizer)] = Options.Optimizer.ToString(),

@@ -72,7 +72,7 @@ public sealed partial class LLaVATrainer : IDisposable
         Options = options;
         _data = data;
         _observers = observers;
-        _plan = new StepPlan(options, data.Count, data.ModalityLengths);
+        _plan = new StepPlan(options, data);
         WarmupSteps = LearningRateSchedule.WarmupFromRatio(options.WarmupSteps, options.WarmupRatio, _plan.TotalSteps);
         _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
         _trained = new TrainedModel(model, peft, options.Trainable);
@@ -137,7 +137,7 @@ public sealed partial class LLaVATrainer : IDisposable
         bool stopped = false;
         try
         {
-            using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position), Options.DataWorkers, cancellation);
+            using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position, cancellation), Options.DataWorkers, cancellation);
             while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report);
         }
         catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)

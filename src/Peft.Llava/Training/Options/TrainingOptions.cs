@@ -81,6 +81,12 @@ public sealed record TrainingOptions
     /// <summary>How the samples of an epoch are ordered.</summary>
     public SampleOrdering Ordering { get; init; } = SampleOrdering.Shuffled;
 
+    /// <summary>
+    /// Exchanges the first micro-batch of the whole training with the longest of the first epoch, so that memory which does not suffice shows at once;
+    /// the rest of the order stays. Tokens of all samples are counted for it before the first step. Off by default, since LLaVA's order is another.
+    /// </summary>
+    public bool LongestBatchFirst { get; init; }
+
     /// <summary>Decides order and dropout, two streams apart from each other and from torch's generator. LoRA's start is drawn by <c>GetPeftModel</c> before, as in LLaVA.</summary>
     public long Seed { get; init; } = 42;
 

@@ -25,7 +25,7 @@ public sealed class SampleOrder
 {
     private readonly SampleOrdering _ordering;
     private readonly int _count;
-    private readonly IReadOnlyList<int> _lengths;
+    private IReadOnlyList<int> _lengths;
     private readonly int _batchSize;
     private readonly int _worldSize;
     private TorchRandom _random;
@@ -43,13 +43,9 @@ public sealed class SampleOrder
     public SampleOrder(SampleOrdering ordering, int count, long seed, IReadOnlyList<int>? lengths = null, int batchSize = 1, int worldSize = 1)
     {
         if (count <= 0) throw new TrainingDataException("The data set is empty. Check the path and the filter it was read with.");
-        bool grouped = ordering is SampleOrdering.ByLength or SampleOrdering.ByModalityLength;
-        if (grouped && lengths?.Count != count)
-            throw new TrainingDataException($"Ordering by length needs a length for each of the {count} samples; {lengths?.Count ?? 0} were given. "
-                + "Give the data set's lengths, or order by SampleOrdering.Shuffled.");
         _ordering = ordering;
         _count = count;
-        _lengths = lengths ?? [];
+        _lengths = Fitting(lengths);
         _batchSize = batchSize;
         _worldSize = worldSize;
         _random = new TorchRandom(seed);
@@ -60,6 +56,15 @@ public sealed class SampleOrder
 
     /// <summary>Continues from a recorded <see cref="State"/>.</summary>
     public void Restore(IReadOnlyList<uint> state) => _random = TorchRandom.Restore(state);
+
+    /// <summary>Draws the order of the next epoch, whose samples have other lengths than those before: sample indices.</summary>
+    /// <param name="lengths">A length per sample for the grouping orders; otherwise null.</param>
+    /// <exception cref="TrainingDataException">Lengths are wanted and do not fit the samples; nothing was drawn.</exception>
+    public int[] NextEpoch(IReadOnlyList<int>? lengths)
+    {
+        _lengths = Fitting(lengths);
+        return NextEpoch();
+    }
 
     /// <summary>Draws the order of the next epoch: sample indices.</summary>
     public int[] NextEpoch()
@@ -72,5 +77,14 @@ public sealed class SampleOrder
             SampleOrdering.ByLength => LengthGrouping.ByLengthAsTransformers(_lengths, _batchSize * _worldSize, _random),
             _ => LengthGrouping.ByModality(_lengths, _batchSize, _worldSize, _random),
         };
+    }
+
+    private IReadOnlyList<int> Fitting(IReadOnlyList<int>? lengths)
+    {
+        bool grouped = _ordering is SampleOrdering.ByLength or SampleOrdering.ByModalityLength;
+        if (grouped && lengths?.Count != _count)
+            throw new TrainingDataException($"Ordering by length needs a length for each of the {_count} samples; {lengths?.Count ?? 0} were given. "
+                + "Give the data set's lengths, or order by SampleOrdering.Shuffled.");
+        return lengths ?? [];
     }
 }

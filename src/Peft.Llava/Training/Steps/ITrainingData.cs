@@ -11,6 +11,16 @@ public interface ITrainingData
     /// </summary>
     IReadOnlyList<int> ModalityLengths { get; }
 
+    /// <summary>Which samples an epoch takes; null, the default, takes each once.</summary>
+    IEpochSampling? Sampling => null;
+
+    /// <summary>
+    /// Counts each sample's tokens as the model gets them, image features included, for <see cref="TrainingOptions.LongestBatchFirst"/>. By default the
+    /// absolute <see cref="ModalityLengths"/>.
+    /// </summary>
+    /// <param name="cancellation">Stops the work.</param>
+    IReadOnlyList<int> CountTokens(CancellationToken cancellation = default) => [.. ModalityLengths.Select(Math.Abs)];
+
     /// <summary>Makes the batch of some samples.</summary>
     /// <param name="indices">Sample numbers.</param>
     /// <returns>A fresh batch on the CPU, with labels; the caller disposes it.</returns>

@@ -28,13 +28,40 @@ public sealed class LlavaTrainingData : ITrainingData
     public IReadOnlyList<int> ModalityLengths => Dataset.ModalityLengths;
 
     /// <inheritdoc/>
+    /// <remarks>Every conversation is encoded, by several threads; pictures are decoded only where their number of tiles depends on their size.</remarks>
+    /// <exception cref="SampleException">A sample cannot be trained on.</exception>
+    public IReadOnlyList<int> CountTokens(CancellationToken cancellation = default)
+    {
+        var tokens = new int[Count];
+        try
+        {
+            Parallel.For(0, Count, new ParallelOptions { CancellationToken = cancellation }, i =>
+            {
+                var sample = Dataset.Samples[i];
+                tokens[i] = _collator.CountTokens(Dataset.Encoder.EncodeText(sample), Dataset.Encoder.ImageSizes(sample));
+            });
+        }
+        catch (AggregateException e) when (e.InnerExceptions.OfType<SampleException>().OrderBy(s => s.Index).FirstOrDefault() is { } first)
+        {
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(first);
+        }
+        return tokens;
+    }
+
+    /// <inheritdoc/>
     public LlavaBatch Batch(IReadOnlyList<int> indices)
     {
         ArgumentNullException.ThrowIfNull(indices);
-        var samples = new List<EncodedSample>(indices.Count);
+        return Collate(indices.Select(Dataset.Encode));
+    }
+
+    /// <summary>Puts samples together as they are made, and disposes them.</summary>
+    internal LlavaBatch Collate(IEnumerable<EncodedSample> made)
+    {
+        var samples = new List<EncodedSample>();
         try
         {
-            foreach (int index in indices) samples.Add(Dataset.Encode(index));
+            foreach (var sample in made) samples.Add(sample);
             return _collator.Collate(samples);
         }
         finally

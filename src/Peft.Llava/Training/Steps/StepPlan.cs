@@ -20,6 +20,15 @@ public sealed class StepPlan
 {
     private readonly TrainingOptions _options;
     private readonly SampleOrder _order;
+    private readonly ITrainingData? _data;
+
+    /// <summary>Plans a training on data of its own sampling, if it has one.</summary>
+    /// <param name="options">Sound options.</param>
+    /// <param name="data">The samples.</param>
+    /// <exception cref="TrainingDataException">There are no samples, or no full batch, or lengths are wanted and do not fit the samples.</exception>
+    public StepPlan(TrainingOptions options, ITrainingData data)
+        : this(options, CountOf(data), LengthsOf(data, options))
+        => _data = data;
 
     /// <summary>Plans a training.</summary>
     /// <param name="options">Sound options.</param>
@@ -30,13 +39,8 @@ public sealed class StepPlan
     {
         ArgumentNullException.ThrowIfNull(options);
         _options = options;
-        IReadOnlyList<int>? lengths = options.Ordering switch
-        {
-            SampleOrdering.ByModalityLength => modalityLengths,
-            SampleOrdering.ByLength => modalityLengths?.Select(Math.Abs).ToList(),
-            _ => null,
-        };
-        _order = new SampleOrder(options.Ordering, sampleCount, options.Seed, lengths, options.BatchSize, options.AccumulationSteps);
+        _order = new SampleOrder(
+            options.Ordering, sampleCount, options.Seed, OrderLengths(modalityLengths, options.Ordering), options.BatchSize, options.AccumulationSteps);
         BatchesPerEpoch = options.DropLastBatch ? sampleCount / options.BatchSize : (sampleCount + options.BatchSize - 1) / options.BatchSize;
         if (BatchesPerEpoch == 0)
             throw new TrainingDataException($"{sampleCount} samples make no full batch of {options.BatchSize}. Lower BatchSize, or set DropLastBatch to false.");
@@ -62,7 +66,8 @@ public sealed class StepPlan
 
     /// <summary>The steps, drawn as they are asked for. Enumerate once.</summary>
     /// <param name="from">Where to go on; null for the beginning.</param>
-    public IEnumerable<PlannedStep> Steps(PlanPosition? from = null)
+    /// <param name="cancellation">Stops the counting of tokens before the first epoch (<see cref="TrainingOptions.LongestBatchFirst"/>).</param>
+    public IEnumerable<PlannedStep> Steps(PlanPosition? from = null, CancellationToken cancellation = default)
     {
         int number = from?.Steps ?? 0;
         int done = from?.Batches ?? 0;
@@ -72,7 +77,7 @@ public sealed class StepPlan
         {
             var state = _order.State;
             int batch = done;
-            foreach (int[] indices in _order.NextEpoch().Chunk(_options.BatchSize).Take(BatchesPerEpoch).Skip(done))
+            foreach (int[] indices in Epoch(epoch, cancellation).Skip(done))
             {
                 batch++;
                 waiting.Add(indices);
@@ -88,4 +93,35 @@ public sealed class StepPlan
             done = 0;
         }
     }
+
+    /// <summary>The micro-batches of the next epoch.</summary>
+    private IReadOnlyList<int[]> Epoch(int epoch, CancellationToken cancellation)
+    {
+        int[] order = _data?.Sampling is { } sampling ? Drawn(sampling.Draw(epoch, _options.Seed), _data) : _order.NextEpoch();
+        int[][] batches = [.. order.Chunk(_options.BatchSize).Take(BatchesPerEpoch)];
+        if (!_options.LongestBatchFirst || epoch > 0 || _data is null) return batches;
+        return LongestFirst.Swap(batches, [.. _data.CountTokens(cancellation).Select(t => Math.Min(t, _options.MaxLength))]);
+    }
+
+    private int[] Drawn(int[] drawn, ITrainingData data)
+        => [.. _order.NextEpoch(OrderLengths([.. drawn.Select(i => data.ModalityLengths[i])], _options.Ordering)).Select(place => drawn[place])];
+
+    private static int CountOf(ITrainingData data)
+    {
+        ArgumentNullException.ThrowIfNull(data);
+        return data.Sampling?.SamplesPerEpoch ?? data.Count;
+    }
+
+    private static IReadOnlyList<int> LengthsOf(ITrainingData data, TrainingOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return data.Sampling is { } sampling ? [.. sampling.Draw(0, options.Seed).Select(i => data.ModalityLengths[i])] : data.ModalityLengths;
+    }
+
+    private static IReadOnlyList<int>? OrderLengths(IReadOnlyList<int>? modalityLengths, SampleOrdering ordering) => ordering switch
+    {
+        SampleOrdering.ByModalityLength => modalityLengths,
+        SampleOrdering.ByLength => modalityLengths?.Select(Math.Abs).ToList(),
+        _ => null,
+    };
 }

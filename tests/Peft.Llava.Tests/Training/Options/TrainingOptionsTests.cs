@@ -119,7 +119,7 @@ public sealed class TrainingOptionsTests
     {
         OutputDirectory = "x", BaseModelName = "base", Trainable = TrainableParts.ProjectorOnly(), LearningRate = 1.5e-4, ProjectorLearningRate = 2.5e-5,
         Schedule = ScheduleKind.CosineWithRestarts, ScheduleCycles = 3, WarmupSteps = 4, WarmupRatio = 0.1, Optimizer = OptimizerKind.Lion8Bit, WeightDecay = 0.01, AdamBeta1 = 0.8,
-        AdamBeta2 = 0.95, AdamEpsilon = 1e-6, MaxGradNorm = double.PositiveInfinity, Epochs = 1.5, MaxSteps = 9, BatchSize = 3, AccumulationSteps = 5, DropLastBatch = true,
+        AdamBeta2 = 0.95, AdamEpsilon = 1e-6, MaxGradNorm = double.PositiveInfinity, Epochs = 1.5, MaxSteps = 9, BatchSize = 3, AccumulationSteps = 5, DropLastBatch = true, LongestBatchFirst = true,
         Ordering = SampleOrdering.ByLength, Seed = -1, Weighting = StepWeighting.LlavaExact, Precision = TrainingPrecision.Float16,
         LossScaling = new GradientScalerOptions { InitialScale = 1024, GrowthInterval = 7 }, Tf32 = true, UseCpu = true, GradientCheckpointing = true, MaxLength = 77, DataWorkers = 2,
         SaveStrategy = SaveStrategy.Epoch, SaveSteps = 8, SaveTotalLimit = 2, SaveAdapterAsPickle = true, LoggingSteps = 6,
