@@ -3,7 +3,7 @@ using Peft.Benchmarks;
 using static TorchSharp.torch;
 
 // Peft.Benchmarks [--scenario NAME | --all] [--size medium] [--batch 2] [--steps 4] [--threads 2] [--out folder] [--clock wall|cpu]
-string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer", "adapters"];
+string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer", "adapters", "step_overhead", "feature_cache"];
 string sizeName = Option("size", "medium"), output = Option("out", "");
 int batch = int.Parse(Option("batch", sizeName == "wide" ? "1" : "2")), steps = int.Parse(Option("steps", "4"));
 string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
@@ -50,6 +50,8 @@ BenchmarkResult Other(string name)
         "quantize" => QuantizeScenario.Run(folder, steps),
         "optimizer" => OptimizerScenario.Run(size, steps),
         "adapters" => AdapterCostScenario.Run(steps),
+        "step_overhead" => StepOverheadScenario.Run(folder, size, batch, steps),
+        "feature_cache" => FeatureCacheScenario.Run(folder, size, batch, steps),
         _ => throw new ArgumentException($"There is no scenario '{name}'. Scenarios: "
             + string.Join(", ", TrainingSetup.All.Select(s => s.Name).Concat(others)) + "."),
     };

@@ -1,5 +1,4 @@
 using Peft.Llava;
-using SkiaSharp;
 
 namespace Peft.Benchmarks;
 
@@ -12,7 +11,7 @@ internal static class DataScenario
         string folder = Directory.CreateTempSubdirectory("peft-benchmark-").FullName;
         try
         {
-            for (int i = 0; i < 8; i++) File.WriteAllBytes(Path.Combine(folder, $"{i}.jpg"), Picture(i));
+            for (int i = 0; i < 8; i++) File.WriteAllBytes(Path.Combine(folder, $"{i}.jpg"), BenchmarkPicture.Jpeg(i));
             using var tiny = TinyLlava.Create();
             var images = new ClipImageProcessor(ImageProcessorConfig.Clip(size.Vision.Image), AspectPolicy.Pad);
             var processor = new LlavaProcessor(tiny.Tokenizer, images, Templates.Default);
@@ -38,21 +37,5 @@ internal static class DataScenario
         {
             Directory.Delete(folder, true);
         }
-    }
-
-    private static byte[] Picture(int seed)
-    {
-        using var bitmap = new SKBitmap(640, 480);
-        using var canvas = new SKCanvas(bitmap);
-        var random = new Random(seed);
-        canvas.Clear(SKColors.SkyBlue);
-        for (int i = 0; i < 200; i++)
-        {
-            using var paint = new SKPaint { Color = new SKColor((uint)random.Next() | 0xff000000), IsAntialias = true };
-            canvas.DrawCircle(random.Next(640), random.Next(480), random.Next(5, 60), paint);
-        }
-        canvas.Flush();
-        using var data = bitmap.Encode(SKEncodedImageFormat.Jpeg, 90);
-        return data.ToArray();
     }
 }

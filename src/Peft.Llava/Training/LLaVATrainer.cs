@@ -182,6 +182,7 @@ public sealed partial class LLaVATrainer : IDisposable
                 SupervisedTokens = result.SupervisedTokens,
                 Seconds = clock.Elapsed.TotalSeconds,
                 DataWaitSeconds = wait,
+                ComputeSeconds = result.ComputeSeconds,
             };
             _history.Add(report, Options.LoggingSteps);
             _boundary = new StepBoundary(work.Plan.After, TorchSeed.State());

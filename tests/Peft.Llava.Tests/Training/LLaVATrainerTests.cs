@@ -22,6 +22,8 @@ public sealed class LLaVATrainerTests
         Assert.True(watch.Reports[^1].Loss < watch.Reports[0].Loss, $"loss went from {watch.Reports[0].Loss} to {watch.Reports[^1].Loss}");
         Assert.Equal(Enumerable.Range(1, 12), watch.Reports.Select(r => r.Step));
         Assert.All(watch.Reports, r => Assert.True(r.Seconds > 0 && r.DataWaitSeconds >= 0 && r.Tokens > r.SupervisedTokens && r.SupervisedTokens > 0));
+        // Three spans of a step that do not overlap (a tick of rounding each).
+        Assert.All(watch.Reports, r => Assert.True(r.ComputeSeconds > 0 && r.ComputeSeconds + r.DataWaitSeconds <= r.Seconds + 1e-6));
         Assert.Equal(0, watch.Reports[0].Rates[0]);
         Assert.Equal(0.02, watch.Reports[1].Rates[0], 1e-12);
         Assert.Equal(0.003, watch.Reports[1].Rates[2], 1e-12);

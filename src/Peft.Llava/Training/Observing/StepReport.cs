@@ -50,4 +50,10 @@ public sealed record StepReport
 
     /// <summary>Seconds in which the step waited for its data.</summary>
     public required double DataWaitSeconds { get; init; }
+
+    /// <summary>
+    /// Seconds of the passes through the model, the gradient norm and the update. What of <see cref="Seconds"/> is neither these nor
+    /// <see cref="DataWaitSeconds"/> is the trainer's own.
+    /// </summary>
+    public double ComputeSeconds { get; init; }
 }

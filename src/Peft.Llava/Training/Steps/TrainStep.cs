@@ -12,7 +12,11 @@ namespace Peft.Llava;
 /// <param name="SupervisedTokens">Tokens with a label.</param>
 /// <param name="Skipped">Whether a gradient overflowed in float16, so that no weight was moved; the norm is not finite then.</param>
 public sealed record StepResult(
-    double Loss, IReadOnlyList<double> MicroLosses, GradientNorm Norm, long Tokens, long SupervisedTokens, bool Skipped = false);
+    double Loss, IReadOnlyList<double> MicroLosses, GradientNorm Norm, long Tokens, long SupervisedTokens, bool Skipped = false)
+{
+    /// <summary>Seconds of the passes through the model, the gradient norm and the update.</summary>
+    public double ComputeSeconds { get; init; }
+}
 
 /// <summary>
 /// One optimizer step: passes over its micro-batches, gradient norm, update. Either it is done whole, or it throws and no weight has moved.
@@ -52,28 +56,38 @@ public sealed class TrainStep(
             long supervised = microBatches.Sum(b => b.SupervisedTokens);
             if (supervised == 0 && !Exact) throw new NoSupervisedTokensException(step, [.. microBatches.SelectMany(b => b.SampleIds)]);
             var losses = new List<double>(microBatches.Count);
+            var compute = new Stopwatch();
             foreach (var batch in microBatches)
             {
                 cancellation.ThrowIfCancellationRequested();
                 dropout?.Begin(step, losses.Count);
+                compute.Start();
                 losses.Add(Backward(step, batch, supervised));
+                compute.Stop();
             }
+            compute.Start();
             if (Exact) FillMissingGradients();
             scaler?.Unscale(optimizer.Groups.SelectMany(g => g.Parameters));
             var norm = GradientNorm.Measure(optimizer.Groups.SelectMany(g => g.Parameters), maxNorm);
+            compute.Stop();
             bool overflow = !double.IsFinite(norm.Norm);
             if (overflow && scaler is not { CanFall: true })
                 throw new NonFiniteLossException(step, "the gradient", norm.Norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
             if (!overflow)
             {
                 onGradients?.Invoke();
+                compute.Start();
                 optimizer.Step(norm.Factor);
+                compute.Stop();
             }
             scaler?.Update(overflow);
             double loss = Exact
                 ? losses.Average()
                 : losses.Zip(microBatches, (l, b) => b.SupervisedTokens == 0 ? 0 : l * b.SupervisedTokens).Sum() / supervised;
-            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised, overflow);
+            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised, overflow)
+            {
+                ComputeSeconds = compute.Elapsed.TotalSeconds,
+            };
         }
         finally
         {
