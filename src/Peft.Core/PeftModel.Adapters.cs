@@ -32,6 +32,7 @@ public sealed partial class PeftModel
         }
         Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
         BaseFingerprint ??= options?.BaseFingerprint;
+        if (EmbeddingTies.Irregularity(BaseModel as IAdapterTargets, adapter, config, plan) is { } tie) _irregularities.Add(tie);
         _irregularities.AddRange(plan.Targets.Where(t => t.Rank > Math.Min(t.InFeatures, t.OutFeatures))
             .Select(t => $"adapter '{adapter}': r {t.Rank} is more than the smaller side of {t.Path} ({t.InFeatures} -> {t.OutFeatures})"));
         _trainable[adapter] = !config.InferenceMode;
@@ -172,8 +173,10 @@ public sealed partial class PeftModel
                 LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
             }
             if (config.EnsureWeightTying) TieFactors(adapter);
-            foreach (string path in plan.ModulesToSave) HostAt(path, (p, module) => new ModuleToSave(p, module, _context, name => _names.OuterWithin(p, name))).Add(adapter);
-            foreach (var (path, indices) in plan.Tokens) HostAt(path, (p, module) => new TokenRows(p, module, _context)).Add(adapter, indices);
+            foreach (string path in plan.ModulesToSave) CopyHost(path).Add(adapter);
+            if (plan.TiedModule is { } tied) CopyHost(tied).AddTied(adapter, CopyHost(_names.InputEmbedding!));
+            foreach (var (path, indices) in plan.Tokens) RowsHost(path).Add(adapter, indices);
+            if (plan.TiedTokens is { } tiedRows) RowsHost(tiedRows).AddTied(adapter, RowsHost(_names.InputEmbedding!));
             using (no_grad())
                 foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);

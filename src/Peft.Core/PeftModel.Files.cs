@@ -180,8 +180,8 @@ public sealed partial class PeftModel
     {
         var modules = _names.Modules().ToDictionary(m => m.Path, m => (m.Module as IAdapterHost)?.Original ?? m.Module);
         var expected = plan.Targets.SelectMany(t => AdapterKeys.ForTarget(t, config, modules[t.Path])).ToList();
-        foreach (string path in plan.ModulesToSave)
-            expected.AddRange(modules[path].named_parameters().Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.name)}", p.parameter.shape)));
+        foreach (string path in plan.ModulesToSave.Concat(plan.TiedModule is { } head ? [head] : []))
+            expected.AddRange(ModuleToSave.ParametersOf(modules[path]).Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.Name)}", p.Parameter.shape)));
         foreach (var (path, indices) in plan.Tokens)
             expected.Add(new($"{ModelNames.Prefix}{path}.token_adapter.trainable_tokens_delta", [indices.Count, LoraEmbedding.TableOf(modules[path]).shape[1]]));
         if (config.Bias == LoraBias.None) return expected;

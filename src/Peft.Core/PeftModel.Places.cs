@@ -41,6 +41,11 @@ public sealed partial class PeftModel
         return host;
     }
 
+    private ModuleToSave CopyHost(string outerPath)
+        => HostAt(outerPath, (p, module) => new ModuleToSave(p, module, _context, name => _names.OuterWithin(p, name)));
+
+    private TokenRows RowsHost(string outerPath) => HostAt(outerPath, (p, module) => new TokenRows(p, module, _context));
+
     private void PutBack(IAdapterHost host)
     {
         ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), host.Original);
@@ -57,10 +62,17 @@ public sealed partial class PeftModel
     private void CheckPlaces(AdapterPlan plan)
     {
         foreach (var target in plan.Targets) CheckPlace<LoraLayer>(target.Path, LayerType(target.Kind), "LoRA");
-        foreach (string path in plan.ModulesToSave) CheckPlace<ModuleToSave>(path, typeof(ModuleToSave), "modules_to_save");
-        foreach (string path in plan.Tokens.Keys) CheckPlace<TokenRows>(path, typeof(TokenRows), "trainable_token_indices");
-        foreach (string path in plan.Tokens.Keys)
+        List<string> copies = [.. plan.ModulesToSave, .. plan.TiedModule is { } tied ? [tied] : Array.Empty<string>()];
+        List<string> rows = [.. plan.Tokens.Keys, .. plan.TiedTokens is { } head ? [head] : Array.Empty<string>()];
+        foreach (string path in copies) CheckPlace<ModuleToSave>(path, typeof(ModuleToSave), "modules_to_save");
+        foreach (string path in rows) CheckPlace<TokenRows>(path, typeof(TokenRows), "trainable_token_indices");
+        foreach (string path in rows)
+        {
             if (plan.Targets.Any(t => t.Path == path)) throw new UnsupportedTargetException(path, "it cannot have LoRA and trained rows in one adapter; choose one of target_modules and trainable_token_indices.");
+            if (copies.Contains(path)) throw new UnsupportedTargetException(path, "it cannot be trained in full and by rows in one adapter; choose one of modules_to_save and trainable_token_indices.");
+        }
+        foreach (string path in copies)
+            if (plan.Targets.Any(t => t.Path == path)) throw new UnsupportedTargetException(path, "it cannot have LoRA and be trained in full in one adapter; choose one of target_modules and modules_to_save.");
     }
 
     private void CheckPlace<THost>(string outerPath, Type type, string what)
@@ -75,7 +87,8 @@ public sealed partial class PeftModel
         ModuleTree.CheckReplaceable(BaseModel, path, type);
     }
 
-    // The head uses the embedding's factors, transposed: one set of numbers under two names, as with PEFT.
+    // The head uses the embedding's factors, transposed: one set of numbers under two names with a gradient each, as with PEFT. Detached, because
+    // libtorch refuses a view whose base was changed in place, which is what an optimizer does.
     private void TieFactors(string adapter)
     {
         if (BaseModel is not IAdapterTargets { TiesEmbeddings: true }) return;
@@ -85,9 +98,9 @@ public sealed partial class PeftModel
             throw new InvalidLoraConfigException(["ensure_weight_tying does not work with use_dora or lora_bias"]);
         var (config, rank, alpha) = (own.Config, own.Rank, own.Alpha);
         head.Remove(adapter);
-        using var noGrad = no_grad();
-        var a = new Parameter(source.B.t().DetachFromDisposeScope(), requires_grad: false);
-        var b = new Parameter(source.A.t().DetachFromDisposeScope(), requires_grad: false);
+        using var scope = NewDisposeScope();
+        var a = new Parameter(source.B.t().detach().DetachFromDisposeScope(), requires_grad: false);
+        var b = new Parameter(source.A.t().detach().DetachFromDisposeScope(), requires_grad: false);
         head.Add(new LoraAdapter(adapter, config, rank, alpha, a, b, null));
     }
 

@@ -58,13 +58,21 @@ internal static class LoraConfigProblems
 
     private static void CheckInit(List<string> problems, LoraConfig c)
     {
-        if (!c.Init.IsKnown)
-            problems.Add($"init_lora_weights '{c.Init}' is not known; use true, false, gaussian, pissa, pissa_niter_N, olora, orthogonal or loftq");
+        if (!c.Init.IsKnown) problems.Add($"init_lora_weights '{c.Init}' {UnknownInit(c.Init.Word)}");
         if (c.Init == LoraInit.Orthogonal && (c.Rank % 2 != 0 || c.RankPattern.Values.Any(r => r % 2 != 0)))
             problems.Add("init_lora_weights 'orthogonal' needs even ranks");
         if (c.Init == LoraInit.Loftq && c.Loftq is { } loftq && (loftq.Iterations < 1 || loftq.Bits is not (2 or 4 or 8)))
             problems.Add($"loftq_config must have 2, 4 or 8 bits and at least 1 round, got {loftq.Bits} bits and {loftq.Iterations}");
     }
+
+    private static string UnknownInit(string word) => word.ToLowerInvariant() switch
+    {
+        "eva" => "takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads "
+            + "once its adapter_config.json says init_lora_weights true and has no eva_config",
+        "corda" or "lora_ga" or "mica" => "takes its factors from training data, which is not there; use true, pissa or olora. Merge an adapter that was trained "
+            + "with it into its base with PEFT, and load the merged model",
+        _ => "is not known; use true, false, gaussian, pissa, pissa_niter_N, olora, orthogonal or loftq",
+    };
 
     private static void CheckAlpha(List<string> problems, string field, double alpha)
     {

@@ -49,6 +49,8 @@ public sealed class DenseFrozenLinear : FrozenLinear
     /// <inheritdoc/>
     public override Tensor? BiasTensor => _bias;
 
+    internal override bool WeightIsTrained => _weight.requires_grad;
+
     /// <inheritdoc/>
     public override long StoredBytes => _weight.numel() * _weight.element_size();
 
@@ -86,5 +88,5 @@ public sealed class DenseFrozenLinear : FrozenLinear
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
-        => _weight.requires_grad ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
+        => WeightIsTrained ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
 }

@@ -39,6 +39,9 @@ public abstract class FrozenLinear : nn.Module<Tensor, Tensor>
     /// <summary>Bytes that the stored weight takes, statistics included, bias not.</summary>
     public abstract long StoredBytes { get; }
 
+    /// <summary>Whether the weight itself is to get a gradient, in spite of the name: what is made for frozen weights must then not be used.</summary>
+    internal virtual bool WeightIsTrained => false;
+
     /// <summary><c>x Wᵀ + b</c> with no autograd.</summary>
     /// <param name="input">(..., in), of a dtype this storage computes in.</param>
     /// <returns>A fresh (..., out) tensor; the caller disposes it.</returns>

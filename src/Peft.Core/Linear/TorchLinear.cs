@@ -40,6 +40,8 @@ public sealed class TorchLinear : FrozenLinear
     /// <inheritdoc/>
     public override Tensor? BiasTensor => _bias;
 
+    internal override bool WeightIsTrained => _weight.requires_grad;
+
     /// <inheritdoc/>
     public override long StoredBytes => _weight.numel() * _weight.element_size();
 
@@ -73,7 +75,7 @@ public sealed class TorchLinear : FrozenLinear
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
-        => _weight.requires_grad ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
+        => WeightIsTrained ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
 
     /// <inheritdoc/>
     protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)

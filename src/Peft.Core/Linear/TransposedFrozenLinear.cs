@@ -49,6 +49,8 @@ public sealed class TransposedFrozenLinear : FrozenLinear
     /// <inheritdoc/>
     public override Tensor? BiasTensor => _bias;
 
+    internal override bool WeightIsTrained => _weight.requires_grad;
+
     /// <inheritdoc/>
     public override long StoredBytes => _weight.numel() * _weight.element_size();
 
@@ -78,5 +80,13 @@ public sealed class TransposedFrozenLinear : FrozenLinear
         using var noGrad = no_grad();
         using var stored = weight.t();
         _weight.copy_(stored);
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor input)
+    {
+        if (!WeightIsTrained) return base.forward(input);
+        using var scope = NewDisposeScope();
+        return nn.functional.linear(input, _weight.t(), _bias).MoveToOuterDisposeScope();
     }
 }

@@ -70,7 +70,7 @@ public sealed class LoraEmbedding : LoraLayer
         => _base.named_parameters().Select(p => ($"base_layer.{p.name}", p.parameter));
 
     internal static Parameter TableOf(nn.Module embedding)
-        => embedding is IEmbeddingTable table ? table.Weight : embedding.named_parameters(recurse: false).First(p => p.name == "weight").parameter;
+        => embedding is IEmbeddingTable table ? table.Weight : embedding is ITiedLinear tied ? tied.Weight : embedding.named_parameters(recurse: false).First(p => p.name == "weight").parameter;
 
     internal override void OverwriteBase(Tensor weight)
     {

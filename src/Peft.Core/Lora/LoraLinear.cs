@@ -15,7 +15,12 @@ public sealed class LoraLinear : LoraLayer
     internal LoraLinear(string path, nn.Module original, AdapterContext context)
         : base(nameof(LoraLinear), path, original, context)
     {
-        _base = original as FrozenLinear ?? new TorchLinear((Linear)original);
+        _base = original switch
+        {
+            FrozenLinear frozen => frozen,
+            ITiedLinear tied => new TiedLinear(tied),
+            _ => new TorchLinear((Linear)original),
+        };
         RegisterComponents();
     }
 
@@ -43,7 +48,7 @@ public sealed class LoraLinear : LoraLayer
         return active.Count switch
         {
             0 => _base.call(input),
-            1 when active[0].IsPlain => LoraMatMul.Call(_base, active[0], input, MaskFor(active[0], input), Context.Precision),
+            1 when active[0].IsPlain && !_base.WeightIsTrained => LoraMatMul.Call(_base, active[0], input, MaskFor(active[0], input), Context.Precision),
             _ => ForwardComposed(input, active),
         };
     }
@@ -53,7 +58,7 @@ public sealed class LoraLinear : LoraLayer
 
     /// <inheritdoc/>
     public override IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
-        => _base.named_parameters().Select(p => ($"base_layer.{p.name}", p.parameter));
+        => _base is TiedLinear tied ? [("base_layer.weight", tied.Weight)] : _base.named_parameters().Select(p => ($"base_layer.{p.name}", p.parameter));
 
     internal override void OverwriteBase(Tensor weight) => _base.OverwriteWeight(weight);
 

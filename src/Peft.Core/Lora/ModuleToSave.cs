@@ -48,12 +48,12 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <inheritdoc/>
     public IEnumerable<AdapterTensor> TensorsOf(string adapter)
         => _copies.TryGetValue(adapter, out var copy)
-            ? copy.named_parameters().Select(p => new AdapterTensor($"modules_to_save.{adapter}.{_outer(p.name)}", _outer(p.name), p.parameter))
+            ? ParametersOf(copy).Select(p => new AdapterTensor($"modules_to_save.{adapter}.{_outer(p.Name)}", _outer(p.Name), p.Parameter))
             : [];
 
     /// <inheritdoc/>
     public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
-        => _original.named_parameters().Select(p => ($"original_module.{_outer(p.name)}", p.parameter));
+        => ParametersOf(_original).Select(p => ($"original_module.{_outer(p.Name)}", p.Parameter));
 
     /// <inheritdoc/>
     public void Remove(string adapter)
@@ -82,7 +82,30 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
 
     internal void Add(string adapter)
     {
-        var copy = (nn.Module<Tensor, Tensor>)ModuleClone.Owning(_original, ModulePath);
+        // What uses another module's weight gets one of its own: the copies part.
+        var copy = _original is ITiedLinear tied ? Untied(tied) : (nn.Module<Tensor, Tensor>)ModuleClone.Owning(_original, ModulePath);
+        Put(adapter, copy);
+    }
+
+    /// <summary>The copy of a module that shares the weight of another one's copy.</summary>
+    internal void AddTied(string adapter, ModuleToSave source)
+    {
+        var copy = source._copies[adapter];
+        Put(adapter, new SharedLinear(() => LoraEmbedding.TableOf(copy)));
+    }
+
+    /// <summary>The parameters of a module, or the one it uses.</summary>
+    internal static IEnumerable<(string Name, Parameter Parameter)> ParametersOf(nn.Module module)
+        => module is ITiedLinear tied ? [("weight", tied.Weight)] : module.named_parameters().Select(p => (p.name, p.parameter));
+
+    private static DenseFrozenLinear Untied(ITiedLinear tied)
+    {
+        using var noGrad = no_grad();
+        return new DenseFrozenLinear(tied.Weight.clone().DetachFromDisposeScope());
+    }
+
+    private void Put(string adapter, nn.Module<Tensor, Tensor> copy)
+    {
         _copies.Add(adapter, copy);
         _internal_submodules.Add(RegistryName(adapter), copy);
     }

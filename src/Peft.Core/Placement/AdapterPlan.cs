@@ -8,7 +8,7 @@ namespace Peft.Core;
 /// <summary>The kinds of layers that can carry LoRA.</summary>
 public enum TargetKind
 {
-    /// <summary>A <see cref="FrozenLinear"/> or a TorchSharp <see cref="TorchSharp.Modules.Linear"/>.</summary>
+    /// <summary>A <see cref="FrozenLinear"/>, an <see cref="ITiedLinear"/> or a TorchSharp <see cref="TorchSharp.Modules.Linear"/>.</summary>
     Linear,
 
     /// <summary>An <see cref="IEmbeddingTable"/> or a TorchSharp <see cref="TorchSharp.Modules.Embedding"/>.</summary>
@@ -36,11 +36,14 @@ public sealed record PlannedTarget(string Path, TargetKind Kind, long InFeatures
 public sealed record AdapterPlan
 {
     private AdapterPlan(
-        IReadOnlyList<PlannedTarget> targets, IReadOnlyList<string> modulesToSave, IReadOnlyDictionary<string, IReadOnlyList<long>> tokens, IReadOnlyList<string> unmatched)
+        IReadOnlyList<PlannedTarget> targets, IReadOnlyList<string> modulesToSave, string? tiedModule, IReadOnlyDictionary<string, IReadOnlyList<long>> tokens, string? tiedTokens,
+        IReadOnlyList<string> unmatched)
     {
         Targets = targets;
         ModulesToSave = modulesToSave;
+        TiedModule = tiedModule;
         Tokens = tokens;
+        TiedTokens = tiedTokens;
         Unmatched = unmatched;
     }
 
@@ -50,8 +53,14 @@ public sealed record AdapterPlan
     /// <summary>The outer paths of the modules that are trained in full.</summary>
     public IReadOnlyList<string> ModulesToSave { get; }
 
-    /// <summary>The rows of embeddings that are trained, by the embedding's outer path.</summary>
+    /// <summary>The output head that uses the embedding's copy in <see cref="ModulesToSave"/>, or null.</summary>
+    public string? TiedModule { get; }
+
+    /// <summary>The rows that are trained, by the outer path of an embedding or an output head.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<long>> Tokens { get; }
+
+    /// <summary>The output head that uses the embedding's rows in <see cref="Tokens"/>, or null.</summary>
+    public string? TiedTokens { get; }
 
     /// <summary>Entries of the settings that match nothing: <c>rank_pattern['q']</c>, <c>target_modules 'qproj'</c>, …</summary>
     public IReadOnlyList<string> Unmatched { get; }
@@ -107,9 +116,10 @@ public sealed record AdapterPlan
         }
         CheckFound(config, targets, toSave, fitting);
         var tokens = TokensOf(config, names, fitting);
-        CheckTies(model, config, toSave, tokens);
-        var unmatched = matcher.UnusedTargets.Select(t => $"target_modules '{t}'").Concat(matcher.UnusedKeys).Order(StringComparer.Ordinal);
-        return new AdapterPlan(targets, toSave, tokens, [.. unmatched]);
+        var parts = model as IAdapterTargets;
+        string? tiedModule = EmbeddingTies.OfModules(parts, config, toSave), tiedTokens = EmbeddingTies.OfTokens(parts, config, tokens);
+        var unmatched = matcher.UnusedTargets.Select(t => $"target_modules '{t}'").Concat(UnusedParameters(config, fitting)).Concat(matcher.UnusedKeys).Order(StringComparer.Ordinal);
+        return new AdapterPlan(targets, toSave, tiedModule, tokens, tiedTokens, [.. unmatched]);
     }
 
     /// <summary>A line for each layer and the sum.</summary>
@@ -119,6 +129,8 @@ public sealed record AdapterPlan
                 $"{t.Path}: {t.Kind} {t.InFeatures} -> {t.OutFeatures}, r {t.Rank}, scaling {t.Scaling:G5}, {t.Parameters} parameters"))
             .Concat(ModulesToSave.Select(m => $"{m}: trained in full"))
             .Concat(Tokens.Select(t => $"{t.Key}: {t.Value.Count} rows trained"))
+            .Concat(TiedModule is null ? [] : [$"{TiedModule}: uses the embedding's copy"])
+            .Concat(TiedTokens is null ? [] : [$"{TiedTokens}: uses the embedding's rows"])
             .Concat(Unmatched.Select(u => $"{u} matches nothing"))
             .Append(string.Create(CultureInfo.InvariantCulture, $"{Targets.Count} layers, {Parameters} parameters")));
 
@@ -127,7 +139,7 @@ public sealed record AdapterPlan
 
     internal static TargetKind? KindOf(nn.Module module) => module switch
     {
-        FrozenLinear or Linear => TargetKind.Linear,
+        FrozenLinear or Linear or ITiedLinear => TargetKind.Linear,
         IEmbeddingTable or Embedding => TargetKind.Embedding,
         Conv2d => TargetKind.Conv2d,
         _ => null,
@@ -136,12 +148,20 @@ public sealed record AdapterPlan
     private static bool IsTargetParameter(LoraConfig config, string path, TargetKind? kind)
     {
         if (config.TargetParameters is not { } parameters) return false;
-        string weight = path + ".weight";
-        bool meant = parameters.Any(p => weight == p || weight.EndsWith("." + p, StringComparison.Ordinal));
+        bool meant = parameters.Any(p => IsWeightOf(path, p));
         if (meant && kind != TargetKind.Linear)
             throw new UnsupportedTargetException(path, "target_parameters can mean the weight of a linear layer only; use target_modules.");
         return meant;
     }
+
+    private static bool IsWeightOf(string path, string parameter)
+    {
+        string weight = path + ".weight";
+        return weight == parameter || weight.EndsWith("." + parameter, StringComparison.Ordinal);
+    }
+
+    private static IEnumerable<string> UnusedParameters(LoraConfig config, List<string> fitting)
+        => (config.TargetParameters ?? []).Where(p => !fitting.Any(path => IsWeightOf(path, p))).Select(p => $"target_parameters '{p}'");
 
     // With tied embeddings kept tied, what adapts one of the two adapts the other.
     private static bool IsTied(nn.Module model, LoraConfig config, TargetMatcher matcher, ModelNames names, string path)
@@ -149,16 +169,6 @@ public sealed record AdapterPlan
         if (!config.EnsureWeightTying || model is not IAdapterTargets { TiesEmbeddings: true } || names.InputEmbedding is null || names.OutputHead is null) return false;
         return (path == names.InputEmbedding && matcher.Matches(names.OutputHead, isLinear: false))
             || (path == names.OutputHead && matcher.Matches(names.InputEmbedding, isLinear: false));
-    }
-
-    private static void CheckTies(
-        nn.Module model, LoraConfig config, List<string> toSave, Dictionary<string, IReadOnlyList<long>> tokens)
-    {
-        if (model is not IAdapterTargets { TiesEmbeddings: true } parts) return;
-        if (config.EnsureWeightTying && toSave.Any(p => p == parts.InputEmbedding || p == parts.OutputHead))
-            throw new InvalidLoraConfigException(["ensure_weight_tying does not work with modules_to_save; target the embedding with LoRA instead, or give up the tie"]);
-        if (tokens.Keys.Any(p => p == parts.InputEmbedding || p == parts.OutputHead))
-            throw new InvalidLoraConfigException(["trainable_token_indices does not work where the output head shares the embedding; target the embedding with LoRA instead"]);
     }
 
     private static Dictionary<string, IReadOnlyList<long>> TokensOf(LoraConfig config, ModelNames names, List<string> fitting)
@@ -187,6 +197,7 @@ public sealed record AdapterPlan
         {
             FrozenLinear linear => (linear.InFeatures, linear.OutFeatures),
             Linear linear => (linear.in_features, linear.out_features),
+            ITiedLinear tied => (tied.Weight.shape[1], tied.Weight.shape[0]),
             Conv2d conv => (conv.weight.shape.Skip(1).Aggregate(1L, (a, b) => a * b), conv.out_channels),
             _ => TableShape(original),
         };

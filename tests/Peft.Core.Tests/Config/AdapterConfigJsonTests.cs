@@ -18,6 +18,8 @@ public sealed class AdapterConfigJsonTests
         { "{\"peft_type\": \"LORA\", \"r\": 8, \"init_lora_weights\": 3}", "init_lora_weights must be true, false or a text, got 3" },
         { "{\"peft_type\": \"LORA\", \"r\": 8, \"layer_replication\": [[1]]}", "layer_replication must be a list of pairs, got [[1]]" },
         { "{\"peft_type\": \"LORA\", \"r\": 8, \"trainable_token_indices\": {\"embed_tokens\": 3}}", "trainable_token_indices['embed_tokens'] must be a list of token ids, got 3" },
+        { "{\"peft_type\": \"LORA\", \"r\": 8, \"use_rslora\": \"yes\"}", "use_rslora must be true or false, got \"yes\"" },
+        { "{\"peft_type\": \"LORA\", \"r\": 8, \"modules_to_save\": [null]}", "modules_to_save must be a list of texts, got [null]" },
         { "{\"r\": 8}", "peft_type is missing; is this an adapter_config.json?" },
         { "[1]", "the text is no JSON object" },
     };
@@ -27,6 +29,7 @@ public sealed class AdapterConfigJsonTests
         { "\"peft_type\": \"IA3\"", "peft_type \"IA3\"" },
         { "\"peft_type\": \"LORA\", \"use_qalora\": true", "use_qalora = true" },
         { "\"peft_type\": \"LORA\", \"eva_config\": {\"rho\": 2}", "eva_config = {\"rho\": 2}" },
+        { "\"peft_type\": \"LORA\", \"corda_config\": {\"corda_method\": \"kpm\"}", "corda_config = {\"corda_method\": \"kpm\"}" },
         { "\"peft_type\": \"LORA\", \"of_the_future\": [1]", "of_the_future = [1]" },
         { "\"peft_type\": \"LORA\", \"megatron_config\": {\"a\": 1}, \"arrow_config\": {\"b\": 2}", "megatron_config = {\"a\": 1}, arrow_config = {\"b\": 2}" },
     };

@@ -24,10 +24,21 @@ public sealed class LoraConfigTests
         { "target_parameters cannot be used with use_dora", Good with { TargetParameters = ["first.weight"], UseDora = true } },
         { "target_parameters cannot be used with lora_bias", Good with { TargetParameters = ["first.weight"], LoraBOwnBias = true } },
         { "init_lora_weights 'magic' is not known; use true, false, gaussian, pissa, pissa_niter_N, olora, orthogonal or loftq", Good with { Init = new LoraInit("magic") } },
+        {
+            "init_lora_weights 'EVA' takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads "
+                + "once its adapter_config.json says init_lora_weights true and has no eva_config",
+            Good with { Init = new LoraInit("EVA") }
+        },
+        { DataInit("corda"), Good with { Init = new LoraInit("corda") } },
+        { DataInit("lora_ga"), Good with { Init = new LoraInit("lora_ga") } },
+        { DataInit("mica"), Good with { Init = new LoraInit("mica") } },
         { "init_lora_weights 'orthogonal' needs even ranks", Good with { Init = LoraInit.Orthogonal } },
         { "loftq_config must have 2, 4 or 8 bits and at least 1 round, got 3 bits and 0", Good with { Init = LoraInit.Loftq, Loftq = new LoftqSettings(3, 0) } },
         { "layer_replication has the empty or negative range [2, 2)", Good with { LayerReplication = [(2, 2)] } },
     };
+
+    private static string DataInit(string word)
+        => $"init_lora_weights '{word}' takes its factors from training data, which is not there; use true, pissa or olora. Merge an adapter that was trained with it into its base with PEFT, and load the merged model";
 
     [Theory, MemberData(nameof(Bad))]
     public void What_cannot_be_is_said(string problem, LoraConfig config)

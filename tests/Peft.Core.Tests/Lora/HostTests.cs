@@ -136,17 +136,6 @@ public sealed class HostTests
         Assert.Contains("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.rows", peft.TrainableParameters().Select(p => p.Name));
     }
 
-    [Theory]
-    [InlineData(false, "trainable_token_indices does not work where the output head shares the embedding; target the embedding with LoRA instead")]
-    [InlineData(true, "ensure_weight_tying does not work with modules_to_save; target the embedding with LoRA instead, or give up the tie")]
-    public void What_would_break_a_tie_is_refused(bool save, string problem)
-    {
-        using var model = ReferenceModel.Load(Tied, "llama", ScalarType.Float32);
-        var config = new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["q_proj"] };
-        config = save ? config with { ModulesToSave = ["lm_head"], EnsureWeightTying = true } : config with { TrainableTokens = new Dictionary<string, IReadOnlyList<long>> { [""] = [3] } };
-        Assert.Equal($"LoraConfig: {problem}.", Assert.Throws<InvalidLoraConfigException>(() => model.GetPeftModel(config)).Message);
-    }
-
     [Fact]
     public void Kept_ties_adapt_both_layers_with_the_same_numbers()
     {

@@ -135,6 +135,21 @@ public sealed class LoraLinearTests
             Assert.Throws<AdapterStateException>(() => peft.WithAdaptersBySample(["dora"])).Message);
     }
 
+    [Theory, InlineData("torch"), InlineData("dense"), InlineData("transposed")]
+    public void A_base_weight_that_is_trained_as_well_gets_its_gradient(string storage)
+    {
+        using var scope = NewDisposeScope();
+        using var one = new OneLayer(Layer(storage, randn(6, 7), randn(6)));
+        using var peft = one.GetPeftModel(Config);
+        TinyNet.Randomise(peft);
+        var weight = peft.Layers.Single().BaseParameters().First(p => p.Name == "base_layer.weight").Parameter;
+        weight.requires_grad = true;
+        var (x, gradient) = (randn(3, 7), randn(3, 6));
+        one.Run(x).backward([gradient]);
+        TensorAssert.Close(storage == "transposed" ? x.t().matmul(gradient) : gradient.t().matmul(x), weight.grad!, 1e-5, 1e-5, "gradient of the base weight");
+        Assert.True(peft.Layers.Single().Adapters["default"].B.grad!.abs().max().ToDouble() > 0);
+    }
+
     [Fact]
     public void Mixed_batches_can_be_trained()
     {

@@ -57,6 +57,24 @@ public sealed class AdapterPlanTests
         Assert.Equal("norm: target_parameters can mean the weight of a linear layer only; use target_modules.", e.Message);
     }
 
+    [Theory, InlineData("first.bias"), InlineData("nope.weight")]
+    public void A_parameter_that_is_no_weight_of_a_layer_is_not_passed_over(string parameter)
+    {
+        using var net = new TinyNet();
+        Assert.Equal($"LoraConfig: target_parameters '{parameter}' matches nothing in the model.",
+            Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = [], TargetParameters = ["first.weight", parameter] })).Message);
+    }
+
+    [Theory]
+    [InlineData("", "trainable_token_indices [embed_tokens] matches none of the 6 fitting modules. Names present: 0, 1, down, first, narrow, up.")]
+    [InlineData("words", "trainable_token_indices [words] matches none of the 6 fitting modules. Names present: 0, 1, down, first, narrow, up.")]
+    public void Rows_of_a_module_that_is_not_there_are_not_passed_over(string module, string message)
+    {
+        using var net = new TinyNet();
+        var config = new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["first"], TrainableTokens = new Dictionary<string, IReadOnlyList<long>> { [module] = [3] } };
+        Assert.Equal(message, Assert.Throws<TargetNotFoundException>(() => net.GetPeftModel(config)).Message);
+    }
+
     [Fact]
     public void A_rank_above_the_layer_is_an_error()
     {
