@@ -69,6 +69,10 @@ public sealed class SampleEncoder
         }
     }
 
+    /// <summary>Processes an image that was read, and forgets the result: processing fails for shapes that are too extreme.</summary>
+    /// <exception cref="SampleException">It cannot be used.</exception>
+    internal void CheckShape(LlavaSample sample, string file) => With(Options with { BadImages = BadImagePolicy.Fail }).Process(sample, file).Pixels.Dispose();
+
     /// <summary>Size and tiles of each image; a size that plays no part is given as 1 x 1, without decoding.</summary>
     internal IReadOnlyList<(ImageSize Size, int Tiles)> ImageSizes(LlavaSample sample)
     {
@@ -154,7 +158,20 @@ public sealed class SampleEncoder
         var images = Processor.Images ?? throw new SampleException(SampleProblem.BadImage, sample,
             $"names the image '{file}', but the processor has no image side.", "Give the LlavaProcessor an IImageProcessor.", file);
         var picture = Picture(sample, file, images);
-        return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
+        try
+        {
+            return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
+        }
+        catch (ImageShapeException) when (Options.BadImages == BadImagePolicy.Blank)
+        {
+            picture = new RgbImage(images.TileSize, images.TileSize);
+            return new ImageTiles(images.ToTensor(picture).DetachFromDisposeScope(), picture.Size);
+        }
+        catch (ImageShapeException e)
+        {
+            string path = PathOf(file);
+            throw new SampleException(SampleProblem.BadImage, sample, $"its image '{path}' cannot be used: {e.Message}", "Replace the file, or remove the sample.", path, e);
+        }
     }
 
     private RgbImage Picture(LlavaSample sample, string file, IImageProcessor images)

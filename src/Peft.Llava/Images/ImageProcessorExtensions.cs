@@ -17,8 +17,16 @@ public static class ImageProcessorExtensions
         ArgumentNullException.ThrowIfNull(image);
         long side = processor.TileSize;
         var result = empty([processor.TileCount(image.Size), 3, side, side], ScalarType.Float32);
-        processor.Process(image, MemoryMarshal.Cast<byte, float>(result.bytes));
-        return result;
+        try
+        {
+            processor.Process(image, MemoryMarshal.Cast<byte, float>(result.bytes));
+            return result;
+        }
+        catch
+        {
+            result.Dispose();
+            throw;
+        }
     }
 
     /// <summary>

@@ -37,6 +37,9 @@ public enum PreflightCategory
     /// <summary>A header claims more than <see cref="ImageDecoder.MaxPixels"/>: a decompression bomb, or a picture too large to train on.</summary>
     DecompressionBomb,
 
+    /// <summary>A picture so long and thin that processing it would take more memory than an array can hold.</summary>
+    ExtremeShape,
+
     /// <summary>The native library of a format's decoder does not load.</summary>
     DecoderMissing,
 

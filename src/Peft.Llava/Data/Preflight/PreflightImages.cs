@@ -3,6 +3,12 @@ namespace Peft.Llava;
 /// <summary>Examines one image of a sample.</summary>
 internal sealed class PreflightImages(SampleEncoder encoder, PreflightOptions options)
 {
+    /// <summary>
+    /// Below both of these no step of the processing needs a picture that an array cannot hold: a square of the long side has 805 MB, and the short
+    /// side would have to be resized to more than 3000 pixels.
+    /// </summary>
+    private const int OrdinarySide = 16384, OrdinaryRatio = 64;
+
     private int PerTile => Math.Max(1, options.FeaturesPerTile);
 
     /// <summary>Adds what is found, and gives the features that the image becomes (of one tile where it cannot be had).</summary>
@@ -17,7 +23,10 @@ internal sealed class PreflightImages(SampleEncoder encoder, PreflightOptions op
         int tiles = 1;
         try
         {
-            tiles = encoder.Processor.Images?.TileCount(encoder.ReadImage(sample, file).Size) ?? 1;
+            var size = encoder.ReadImage(sample, file).Size;
+            int longSide = Math.Max(size.Width, size.Height), shortSide = Math.Min(size.Width, size.Height);
+            if ((longSide > OrdinarySide || longSide / shortSide >= OrdinaryRatio) && encoder.Processor.Images is not null) encoder.CheckShape(sample, file);
+            tiles = encoder.Processor.Images?.TileCount(size) ?? 1;
             // A processor may make its pictures from something other than files.
             if (File.Exists(path)) Warn(ImageTraits.Read(File.ReadAllBytes(path)));
         }
@@ -50,6 +59,7 @@ internal sealed class PreflightImages(SampleEncoder encoder, PreflightOptions op
     private static PreflightCategory CategoryOf(SampleException e)
     {
         if (e.Problem == SampleProblem.MissingImage) return PreflightCategory.MissingImage;
+        if (e.InnerException is ImageShapeException) return PreflightCategory.ExtremeShape;
         return (e.InnerException as ImageDecodeException)?.Fault switch
         {
             ImageFault.Missing => PreflightCategory.MissingImage,

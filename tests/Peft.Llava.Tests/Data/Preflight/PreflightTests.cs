@@ -119,6 +119,25 @@ public sealed class PreflightTests : IDisposable
     }
 
     [Fact]
+    public void A_picture_too_long_and_thin_is_found_and_can_be_blanked()
+    {
+        var images = new ClipImageProcessor(ImageProcessorConfig.Clip(20) with { DoResize = false }, AspectPolicy.Pad);
+        var processor = new LlavaProcessor(TinyData.Tokenizer, images, readImage: path => new RgbImage(1, path.EndsWith("thin.png", StringComparison.Ordinal) ? 60_000 : 70));
+        LlavaSample[] samples = [TinyData.Sample(0, "<image>\nWhat?", "A bus.", "long.png"), TinyData.Sample(1, "<image>\nWhat?", "A bus.", "thin.png")];
+        // The file has to be there, or it is the missing one that is told of.
+        File.WriteAllText(Path.Combine(_data.Images, "thin.png"), "");
+        var dataset = new LlavaDataset(samples, _data.Encoder(processor: processor));
+        var finding = Assert.Single(dataset.Preflight(null, null, Token).Findings);
+        Assert.Equal((1, PreflightCategory.ExtremeShape), (finding.Place, finding.Category));
+        Assert.Contains("thin.png' cannot be used: Processing this picture needs an intermediate picture of 60000x60000, which is too large.", finding.Message);
+        var e = Assert.Throws<SampleException>(() => dataset.Encode(1));
+        Assert.Equal((SampleProblem.BadImage, finding.Message), (e.Problem, e.Message));
+        using var blank = dataset.Apply(dataset.Preflight(null, null, Token), PreflightPolicy.Blank).Encode(1);
+        Assert.Equal([1, 3, 20, 20], blank.Images[0].Pixels.shape);
+        LeakGuard.AssertFlat(2, () => Assert.Throws<SampleException>(() => dataset.Encode(1)));
+    }
+
+    [Fact]
     public void Images_are_only_looked_for_if_that_is_enough()
     {
         File.WriteAllText(Path.Combine(_data.Images, "text.png"), "no picture");
