@@ -9,6 +9,7 @@ namespace Peft.Llava;
 public sealed partial class LLaVATrainer
 {
     private TrainingState? _resumed;
+    private string? _bestFolder;
     private StepBoundary? _saved;
 
     /// <summary>
@@ -37,6 +38,9 @@ public sealed partial class LLaVATrainer
         if (_scaler is not null && !File.Exists(scalerFile))
             faults.Add($"it holds no {TrainingState.ScalerFileName}, so it was not trained in Float16");
         if (_scaler is null && File.Exists(scalerFile)) faults.Add($"it holds {TrainingState.ScalerFileName}, so it was trained in Float16, and Precision is {Options.Precision}");
+        string? best = state.Evaluations is { BestStep: > 0 } e ? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(checkpoint))!, TrainingCheckpoint.NameOf(e.BestStep)) : null;
+        if (Options.Evaluation.LoadBestAtEnd && best is not null && !Directory.Exists(best))
+            faults.Add($"the checkpoint of its best evaluation, {best}, is not there, and Evaluation.LoadBestAtEnd would need it");
         if (faults.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", faults);
         _scaler?.Load(scalerFile);
         var moments = reader.Entries.Keys.ToDictionary(k => k, reader.Load, StringComparer.Ordinal);
@@ -50,6 +54,13 @@ public sealed partial class LLaVATrainer
         }
         weights.CopyTo(trained);
         _history.Restore(state.History);
+        if (state.Evaluations is { } evaluations)
+        {
+            _evaluator.Restore(evaluations);
+            _bestFolder = best is not null && Path.GetDirectoryName(best) == Path.GetFullPath(Options.OutputDirectory)
+                ? Path.Combine(Options.OutputDirectory, Path.GetFileName(best))
+                : best;
+        }
         StepsDone = state.Position.Steps;
         SkippedSteps = state.SkippedSteps;
         _resumed = state;
@@ -72,6 +83,14 @@ public sealed partial class LLaVATrainer
         RemoveOldCheckpoints();
     }
 
+    /// <summary>Puts the weights of the best evaluation into the model.</summary>
+    private void LoadBest(EvaluationReport best)
+    {
+        if (best.Step == StepsDone) return;
+        using var weights = new SavedWeights(_bestFolder!, _trained);
+        weights.CopyTo([.. _trained.Trained]);
+    }
+
     private void Verify(string folder)
     {
         using var weights = new SavedWeights(folder, _trained);
@@ -81,8 +100,11 @@ public sealed partial class LLaVATrainer
     private void RemoveOldCheckpoints()
     {
         if (Options.SaveTotalLimit is not int limit) return;
+        // The best one stays and counts, the newest one stays in any case: transformers' rule.
+        int bestStep = Options.Evaluation.LoadBestAtEnd ? _evaluator.Best?.Step ?? -1 : -1;
         var all = TrainingCheckpoint.All(Options.OutputDirectory);
-        foreach (var (_, folder) in all.Take(Math.Max(0, all.Count - limit))) AtomicFolder.Remove(folder);
+        var old = all.Where(c => c.Step != bestStep && c != all[^1]).Select(c => c.Folder).ToList();
+        foreach (string folder in old.Take(Math.Max(0, all.Count - limit))) AtomicFolder.Remove(folder);
     }
 
     private TrainingState StateAt(StepBoundary boundary) => new()
@@ -91,6 +113,7 @@ public sealed partial class LLaVATrainer
         TorchRandom = boundary.TorchRandom,
         History = _history.State,
         SkippedSteps = SkippedSteps,
+        Evaluations = Options.Evaluation.Strategy == EvaluationStrategy.None ? null : _evaluator.State,
         Rules = Rules(),
         Data = DataFingerprint(),
         Base = BaseFingerprint(),

@@ -21,7 +21,7 @@ public sealed partial class LLaVATrainer
         else if (SavedConfig.IsWhole(Options)) SaveWhole(folder);
         else SaveProjector(folder);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
-        AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, Options, _plan));
+        AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, _bestFolder, Options, _plan));
     }
 
     private void SaveAdapter(PeftModel peft, string folder)

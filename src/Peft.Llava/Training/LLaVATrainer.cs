@@ -20,6 +20,7 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly LearningRateSchedule _schedule;
     private readonly TrainingHistory _history = new();
     private readonly GradientScaler? _scaler;
+    private readonly Evaluator _evaluator;
     private bool _began;
     private StepBoundary? _boundary;
 
@@ -77,11 +78,21 @@ public sealed partial class LLaVATrainer : IDisposable
         _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
         _trained = new TrainedModel(model, peft, options.Trainable);
         _optimizer = OptimizerFactory.Create(options, _trained.Groups(options));
+        _evaluator = new Evaluator(options.Evaluation);
         _scaler = options.Precision == TrainingPrecision.Float16 ? new GradientScaler(options.LossScaling) : null;
     }
 
     /// <summary>The options.</summary>
     public TrainingOptions Options { get; }
+
+    /// <summary>What is evaluated during the training, when <see cref="TrainingOptions.Evaluation"/> says so; it stays the caller's.</summary>
+    public EvaluationSource? Evaluation { get; init; }
+
+    /// <summary>The evaluations so far.</summary>
+    public IReadOnlyList<EvaluationReport> Evaluations => _evaluator.Reports;
+
+    /// <summary>The best evaluation so far by <see cref="EvaluationOptions.MetricForBest"/>; null before the first.</summary>
+    public EvaluationReport? BestEvaluation => _evaluator.Best;
 
     /// <summary>The model that is trained; it stays the caller's.</summary>
     public LlavaModel Model => _trained.Model;
@@ -113,6 +124,7 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <see cref="TrainingOptions.SaveStrategy"/> a checkpoint of them is written, otherwise <see cref="SaveModel"/> saves them.
     /// </param>
     /// <returns>What was done.</returns>
+    /// <exception cref="TrainingOptionsException">The <see cref="Evaluation"/> does not give what the options ask for.</exception>
     /// <exception cref="TrainingCanceledException">The token was cancelled.</exception>
     /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite; no weight has moved in that step.</exception>
     /// <exception cref="NoSupervisedTokensException">A step has nothing to learn (not in the LLaVA-exact mode).</exception>
@@ -120,6 +132,7 @@ public sealed partial class LLaVATrainer : IDisposable
     public TrainingSummary Train(CancellationToken cancellation = default)
     {
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
+        if (EvaluationSource.Problems(Evaluation, Options.Evaluation) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
         _began = true;
         OutputFolder.Probe(Options.OutputDirectory);
         TrainingCheckpoint.Sweep(Options.OutputDirectory);
@@ -134,18 +147,19 @@ public sealed partial class LLaVATrainer : IDisposable
             foreach (var observer in _observers) observer.OnStart(start);
         });
         var whole = Stopwatch.StartNew();
-        bool stopped = false;
+        bool stopped = _evaluator.Stops;
         try
         {
             using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position, cancellation), Options.DataWorkers, cancellation);
-            while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report);
+            while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report) | _evaluator.Stops;
         }
         catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
         {
             if (Options.SaveStrategy != SaveStrategy.None && _boundary is { } last && last != _saved) SaveCheckpoint(last);
             throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
         }
-        var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps);
+        if (Options.Evaluation.LoadBestAtEnd && _evaluator.Best is { } best) LoadBest(best);
+        var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps) with { Best = _evaluator.Best };
         foreach (var observer in _observers) observer.OnEnd(summary);
         return summary;
     }
@@ -186,9 +200,18 @@ public sealed partial class LLaVATrainer : IDisposable
             };
             _history.Add(report, Options.LoggingSteps);
             _boundary = new StepBoundary(work.Plan.After, TorchSeed.State());
-            if (IsCheckpoint(work.Plan)) SaveCheckpoint(_boundary);
+            report = report with { Evaluation = Evaluate(work.Plan, report.Loss, cancellation) };
+            bool keepsBest = Options.Evaluation.LoadBestAtEnd && report.Evaluation is { IsBest: true };
+            if (keepsBest) _bestFolder = Path.Combine(Options.OutputDirectory, TrainingCheckpoint.NameOf(report.Step));
+            if (keepsBest || IsCheckpoint(work.Plan)) SaveCheckpoint(_boundary);
             return report;
         }
+    }
+
+    private EvaluationReport? Evaluate(PlannedStep step, double loss, CancellationToken cancellation)
+    {
+        using var random = TorchSeed.Keep();
+        return _evaluator.After(step, loss, _plan.TotalSteps, Model, Evaluation, cancellation);
     }
 
     private bool Observe(StepReport report)

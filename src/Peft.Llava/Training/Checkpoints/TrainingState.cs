@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Peft.Core;
 
 namespace Peft.Llava;
@@ -15,7 +16,11 @@ internal sealed record TrainingState
 
     private const int CurrentVersion = 1;
 
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        WriteIndented = true,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,      // a metric may be no number
+    };
 
     /// <summary>The form of this file.</summary>
     public int Version { get; init; } = CurrentVersion;
@@ -29,6 +34,9 @@ internal sealed record TrainingState
     public required byte[] TorchRandom { get; init; }
 
     public required HistoryState History { get; init; }
+
+    /// <summary>The evaluations, of a run that has them.</summary>
+    public EvaluationState? Evaluations { get; init; }
 
     /// <summary>Steps that were skipped: the schedule stands at <see cref="Position"/>'s steps less these.</summary>
     public int SkippedSteps { get; init; }

@@ -10,7 +10,7 @@ internal static class LlavaFlags
     private const string Hub = "nothing is fetched from or sent to the network; give local folders and leave it out";
     private const string Memory = "to save memory use --bits 4, --gradient_checkpointing True or a smaller --per_device_train_batch_size";
     private const string Observer = "pass your own ITrainingObserver to the trainer for logs and curves, and --report_to none";
-    private const string NoEvaluation = "LLaVA's own script has no evaluation set either; use --evaluation_strategy no and score the result after training";
+    private const string NoEvaluation = "LLaVA's own script has no evaluation set either; use --evaluation_strategy no, and in code TrainingOptions.Evaluation";
 
     /// <summary>The flags that are honoured.</summary>
     public static IReadOnlyDictionary<string, Flag> Known { get; } = new Dictionary<string, Flag>(StringComparer.Ordinal)

@@ -12,7 +12,7 @@ namespace Peft.Llava;
 public sealed class CsvObserver(string path) : ITrainingObserver, IDisposable
 {
     /// <summary>The first line.</summary>
-    public const string Header = "step,epoch,loss,grad_norm,clipped,learning_rate,tokens,supervised_tokens,seconds,data_wait_seconds,skipped,loss_scale";
+    public const string Header = "step,epoch,loss,grad_norm,clipped,learning_rate,tokens,supervised_tokens,seconds,data_wait_seconds,skipped,loss_scale,eval_loss,eval_metric";
 
     private FileStream? _file;
 
@@ -29,7 +29,7 @@ public sealed class CsvObserver(string path) : ITrainingObserver, IDisposable
         _file ??= Open();
         Write(_file, string.Create(CultureInfo.InvariantCulture,
             $"{report.Step},{report.Epoch:R},{report.Loss:R},{report.GradNorm:R},{(report.Clipped ? 1 : 0)},{(report.Rates.Count > 0 ? report.Rates[0] : 0):R},"
-            + $"{report.Tokens},{report.SupervisedTokens},{report.Seconds:R},{report.DataWaitSeconds:R},{(report.Skipped ? 1 : 0)},{report.LossScale:R}"));
+            + $"{report.Tokens},{report.SupervisedTokens},{report.Seconds:R},{report.DataWaitSeconds:R},{(report.Skipped ? 1 : 0)},{report.LossScale:R},{report.Evaluation?.Loss:R},{report.Evaluation?.Metric:R}"));
         return TrainingVerdict.Continue;
     }
 

@@ -62,5 +62,9 @@ public sealed record TrainingStart(int TotalSteps, int BatchesPerEpoch, int Samp
 /// <param name="MeanLoss">The mean of the steps' losses; losses that are not numbers count as 0, as in transformers.</param>
 /// <param name="Tokens">Tokens of all steps.</param>
 /// <param name="Seconds">Seconds of all steps.</param>
-/// <param name="Stopped">Whether an observer ended it early.</param>
-public sealed record TrainingSummary(int Steps, double Epoch, double MeanLoss, long Tokens, double Seconds, bool Stopped);
+/// <param name="Stopped">Whether an observer, or patience, ended it early.</param>
+public sealed record TrainingSummary(int Steps, double Epoch, double MeanLoss, long Tokens, double Seconds, bool Stopped)
+{
+    /// <summary>The best evaluation; null without evaluations.</summary>
+    public EvaluationReport? Best { get; init; }
+}

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 
 namespace Peft.Llava;
@@ -31,6 +32,8 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
         if (report.Step == 1 || report.Step == report.TotalSteps || report.Step % every == 0)
             LogStep(logger, report.Step, report.TotalSteps, report.Epoch, report.Loss, report.GradNorm, report.Rates.Count > 0 ? report.Rates[0] : 0,
                 report.SupervisedTokens, report.Seconds > 0 ? report.Tokens / report.Seconds : 0);
+        if (report.Evaluation is { } e)
+            LogEvaluation(logger, e.Step, string.Join(", ", e.Values.Select(v => string.Create(CultureInfo.InvariantCulture, $"{v.Name} {v.Value:G5}"))), e.Metric, e.IsBest ? "the best so far" : "not the best", e.Seconds);
         // The first step's data was not prepared while anything else ran.
         if (report.Step > 1 && !_warnedOfWaiting && report.DataWaitSeconds > WaitShare * report.Seconds)
         {
@@ -68,6 +71,9 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
     [LoggerMessage(6, LogLevel.Warning,
         "Step {Step} was skipped: a gradient overflowed in float16 under a loss scale of {LossScale:R}. The scale falls; a few of these at the start are normal")]
     private static partial void LogSkipped(ILogger logger, int step, double lossScale);
+
+    [LoggerMessage(7, LogLevel.Information, "Evaluation after step {Step}: {Values}; the deciding value {Metric:G5} is {Rank}; {Seconds:F1} s")]
+    private static partial void LogEvaluation(ILogger logger, int step, string values, double metric, string rank, double seconds);
 
     [LoggerMessage(5, LogLevel.Information,
         "Training {Outcome} after {Steps} steps ({Epoch:F3} epochs): mean loss {MeanLoss:F4}, {Tokens} tokens in {Seconds:F1} s")]

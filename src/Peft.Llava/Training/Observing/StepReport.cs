@@ -45,7 +45,10 @@ public sealed record StepReport
     /// <summary>Tokens with a label.</summary>
     public required long SupervisedTokens { get; init; }
 
-    /// <summary>Seconds of the whole step.</summary>
+    /// <summary>The evaluation after this step; null if there was none.</summary>
+    public EvaluationReport? Evaluation { get; init; }
+
+    /// <summary>Seconds of the whole step, without an evaluation.</summary>
     public required double Seconds { get; init; }
 
     /// <summary>Seconds in which the step waited for its data.</summary>

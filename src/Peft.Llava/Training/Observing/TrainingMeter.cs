@@ -14,7 +14,7 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
     private readonly Meter _meter;
     private readonly Counter<long> _steps, _tokens, _supervised, _clipped, _skipped;
     private readonly Histogram<double> _duration, _wait;
-    private readonly Gauge<double> _loss, _norm, _rate, _epoch, _scale;
+    private readonly Gauge<double> _loss, _norm, _rate, _epoch, _scale, _evaluation;
     private readonly KeyValuePair<string, object?>[] _tags;
     private IReadOnlyList<string> _groups = [];
 
@@ -36,6 +36,7 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
         _norm = _meter.CreateGauge<double>("peft.training.grad_norm", description: "The last step's gradient norm before clipping.");
         _rate = _meter.CreateGauge<double>("peft.training.learning_rate", description: "The last step's learning rate, by parameter group.");
         _scale = _meter.CreateGauge<double>("peft.training.loss_scale", description: "What the last step's loss was multiplied with.");
+        _evaluation = _meter.CreateGauge<double>("peft.training.evaluation", description: "The last evaluation's values, by name.");
         _epoch = _meter.CreateGauge<double>("peft.training.epoch", "{epoch}", "Epochs done.");
     }
 
@@ -55,6 +56,7 @@ public sealed class TrainingMeter : ITrainingObserver, IDisposable
         _supervised.Add(report.SupervisedTokens, _tags);
         if (report.Clipped) _clipped.Add(1, _tags);
         if (report.Skipped) _skipped.Add(1, _tags);
+        foreach (var (name, value) in report.Evaluation?.Values ?? []) _evaluation.Record(value, [.. _tags, new("metric", name)]);
         _scale.Record(report.LossScale, _tags);
         _duration.Record(report.Seconds, _tags);
         _wait.Record(report.DataWaitSeconds, _tags);

@@ -129,6 +129,9 @@ public sealed record TrainingOptions
     /// <summary>Steps between the entries of <c>trainer_state.json</c>'s history.</summary>
     public int LoggingSteps { get; init; } = 500;
 
+    /// <summary>Evaluation during the training, the best weights, early stop.</summary>
+    public EvaluationOptions Evaluation { get; init; } = new();
+
     /// <summary>
     /// Reads options from JSON; enums by name. <c>"Preset": "finetune_lora"</c> starts from one of <see cref="TrainingPresets"/>. Unknown fields and
     /// values that can't be read are refused, all of them at once; whether the values make sense together is for <see cref="Problems"/>.
@@ -215,6 +218,7 @@ public sealed record TrainingOptions
         Want(SaveTotalLimit is null or > 0, $"SaveTotalLimit {SaveTotalLimit} is not positive; null keeps all checkpoints");
         Want(LoggingSteps > 0, $"LoggingSteps {LoggingSteps} is not positive");
         Want(Schedule != ScheduleKind.Polynomial || LearningRate > 1e-7, $"the polynomial schedule ends at 1E-07 and cannot start at LearningRate {LearningRate:R}");
+        problems.AddRange(Evaluation.Problems().Select(p => $"Evaluation.{p}"));
         problems.AddRange(LossScaling.Problems().Select(p => $"LossScaling.{p}"));
         problems.AddRange(Trainable.Problems());
         return problems;

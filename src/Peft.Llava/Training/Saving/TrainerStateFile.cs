@@ -6,11 +6,17 @@ namespace Peft.Llava;
 /// <summary><c>trainer_state.json</c> in the form of transformers' Trainer, which plotting tools read.</summary>
 internal static class TrainerStateFile
 {
-    public static string Write(TrainingHistory history, TrainingOptions options, StepPlan plan)
+    public static string Write(TrainingHistory history, Evaluator evaluator, string? bestFolder, TrainingOptions options, StepPlan plan)
     {
         var log = new JsonArray();
+        var evaluations = new Queue<EvaluationReport>(evaluator.Reports);
+        void Evaluations(int before)
+        {
+            while (evaluations.TryPeek(out var next) && next.Step < before) log.Add(EvaluationEntry(evaluations.Dequeue()));
+        }
         foreach (var entry in history.Entries)
         {
+            Evaluations(entry.Step);
             log.Add(new JsonObject
             {
                 ["epoch"] = PythonJson.Float(Math.Round(entry.Epoch, 2)),
@@ -19,6 +25,7 @@ internal static class TrainerStateFile
                 ["step"] = entry.Step,
             });
         }
+        Evaluations(int.MaxValue);
         if (history.Summary is { } summary)
         {
             double seconds = Math.Max(summary.Seconds, 1e-9);
@@ -34,10 +41,10 @@ internal static class TrainerStateFile
         }
         return PythonJson.Write(new JsonObject
         {
-            ["best_metric"] = null,
-            ["best_model_checkpoint"] = null,
+            ["best_metric"] = evaluator.Best is { } best ? PythonJson.Float(best.Metric) : null,
+            ["best_model_checkpoint"] = bestFolder,
             ["epoch"] = PythonJson.Float(history.Epoch),
-            ["eval_steps"] = 500,
+            ["eval_steps"] = options.Evaluation.Steps,
             ["global_step"] = history.Steps,
             ["is_hyper_param_search"] = false,
             ["is_local_process_zero"] = true,
@@ -52,5 +59,14 @@ internal static class TrainerStateFile
             ["trial_name"] = null,
             ["trial_params"] = null,
         }) + "\n";
+    }
+
+    private static JsonObject EvaluationEntry(EvaluationReport report)
+    {
+        var entry = new JsonObject { ["epoch"] = PythonJson.Float(Math.Round(report.Epoch, 2)) };
+        foreach (var (name, value) in report.Values) entry[name] = double.IsFinite(value) ? PythonJson.Float(value) : null;
+        entry["eval_runtime"] = PythonJson.Float(Math.Round(report.Seconds, 4));
+        entry["step"] = report.Step;
+        return entry;
     }
 }

@@ -80,7 +80,7 @@ public sealed class LlavaCommandLineTests
     [InlineData("--fp16 half", "--fp16 half: the value must be True or False")]
     [InlineData("--cache_dir /x", "--cache_dir /x can't be honoured: nothing is fetched from or sent to the network; give local folders and leave it out")]
     [InlineData("--lora_rank 8", "there is no flag --lora_rank; the nearest is --lora_r")]
-    [InlineData("--evaluation_strategy steps", "--evaluation_strategy steps: LLaVA's own script has no evaluation set either; use --evaluation_strategy no and score the result after training")]
+    [InlineData("--evaluation_strategy steps", "--evaluation_strategy steps: LLaVA's own script has no evaluation set either; use --evaluation_strategy no, and in code TrainingOptions.Evaluation")]
     [InlineData("--lora_enable maybe", "--lora_enable maybe: the value must be True or False")]
     [InlineData("--lora_r 4.5", "--lora_r 4.5: the value must be a whole number")]
     [InlineData("--learning_rate fast", "--learning_rate fast: the value must be a number")]

@@ -22,12 +22,12 @@ public sealed class CsvObserverTests : IDisposable
         using (var resumed = new CsvObserver(File1))
         {
             resumed.OnStart(Reports.Start);
-            resumed.OnStep(Reports.Step(2, double.NaN) with { Skipped = true, LossScale = 32768 });
+            resumed.OnStep(Reports.Step(2, double.NaN) with { Skipped = true, LossScale = 32768, Evaluation = Reports.Evaluation });
         }
         string[] lines = File.ReadAllLines(File1);
         Assert.Equal(CsvObserver.Header, lines[0]);
-        Assert.Equal("1,0.14285714285714285,0.3333333333333333,1.75,0,0.0002,301,41,2,0.125,0,1", lines[1]);
-        Assert.Equal("2,0.2857142857142857,NaN,3.5,1,0.0001,302,42,2,0.125,1,32768", lines[2]);
+        Assert.Equal("1,0.14285714285714285,0.3333333333333333,1.75,0,0.0002,301,41,2,0.125,0,1,,", lines[1]);
+        Assert.Equal("2,0.2857142857142857,NaN,3.5,1,0.0001,302,42,2,0.125,1,32768,1.375,0.5", lines[2]);
         Assert.Equal(3, lines.Length);
     }
 

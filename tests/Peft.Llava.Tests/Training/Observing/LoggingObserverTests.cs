@@ -11,14 +11,15 @@ public sealed class LoggingObserverTests
         var log = new Collector();
         var observer = new LoggingObserver(log, every: 2);
         observer.OnStart(Reports.Start);
-        for (int step = 1; step <= 3; step++) observer.OnStep(Reports.Step(step, 2.5 / step));
+        for (int step = 1; step <= 3; step++) observer.OnStep(Reports.Step(step, 2.5 / step) with { Evaluation = step == 2 ? Reports.Evaluation : null });
         observer.OnEnd(Reports.Summary);
-        Assert.Equal([1, 2, 2, 2, 5], log.Entries.Select(e => e.Id.Id));
+        Assert.Equal([1, 2, 2, 7, 2, 5], log.Entries.Select(e => e.Id.Id));
         Assert.Equal("Training begins: 3 steps over 14 samples, 0 trained elements, 1 steps of warm-up", log.Entries[0].Text);
         Assert.Equal("Step 1/3 (epoch 0.143): loss 2.5000, gradient norm 1.7500, rate 0.0002, 41 supervised tokens, 150 tokens/s", log.Entries[1].Text);
         Assert.Equal(2.5, log.Entries[1].Fields["Loss"]);
-        Assert.Equal(3, log.Entries[3].Fields["Step"]);
-        Assert.Equal("Training done after 3 steps (0.429 epochs): mean loss 1.5000, 900 tokens in 6.2 s", log.Entries[4].Text);
+        Assert.Equal(3, log.Entries[4].Fields["Step"]);
+        Assert.Equal("Training done after 3 steps (0.429 epochs): mean loss 1.5000, 900 tokens in 6.2 s", log.Entries[5].Text);
+        Assert.Equal("Evaluation after step 2: eval_loss 1.375, eval_exact 0.5; the deciding value 0.5 is the best so far; 3.5 s", log.Entries[3].Text);
     }
 
     [Fact]

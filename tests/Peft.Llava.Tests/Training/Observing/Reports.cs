@@ -7,6 +7,8 @@ internal static class Reports
 
     public static TrainingSummary Summary { get; } = new(3, 0.42857142857142855, 1.5, 900, 6.25, false);
 
+    public static EvaluationReport Evaluation { get; } = new(2, 0.2857142857142857, 1.375, 2.25, new Dictionary<string, double> { ["exact"] = 0.5 }, 0.5, true, 3.5);
+
     public static StepReport Step(int step, double loss, double wait = 0.125) => new()
     {
         Step = step,

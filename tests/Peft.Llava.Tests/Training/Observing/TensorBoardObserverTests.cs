@@ -41,6 +41,16 @@ public sealed class TensorBoardObserverTests : IDisposable
     }
 
     [Fact]
+    public void An_evaluation_has_a_record_of_its_own()
+    {
+        using var observer = new TensorBoardObserver(_folder, new Clock());
+        observer.OnStep(Reports.Step(2, 3) with { Evaluation = Reports.Evaluation });
+        var record = EventFile.Read(observer.Path!)[2];
+        Assert.Equal(2, record.Integer(2));
+        Assert.Equal([("eval/loss", 1.375f), ("eval/exact", 0.5f), ("eval/runtime", 3.5f)], record.Messages(5).Single().Messages(1).Select(v => (v.Text(1), v.Single(2))));
+    }
+
+    [Fact]
     public void A_loss_that_is_no_number_is_kept_as_one()
     {
         using var observer = new TensorBoardObserver(_folder, new Clock());

@@ -20,7 +20,7 @@ public sealed class TrainingMeterTests
         void Note(Instrument instrument, double value, ReadOnlySpan<KeyValuePair<string, object?>> tags)
         {
             var all = tags.ToArray().ToDictionary();
-            if (all.GetValueOrDefault("run") as string == run) seen.Add((instrument.Name, value, all.GetValueOrDefault("group") as string));
+            if (all.GetValueOrDefault("run") as string == run) seen.Add((instrument.Name, value, (all.GetValueOrDefault("group") ?? all.GetValueOrDefault("metric")) as string));
         }
         listener.SetMeasurementEventCallback<long>((i, v, t, _) => Note(i, v, t));
         listener.SetMeasurementEventCallback<double>((i, v, t, _) => Note(i, v, t));
@@ -29,13 +29,14 @@ public sealed class TrainingMeterTests
         {
             meter.OnStart(Reports.Start);
             Assert.Equal(TrainingVerdict.Continue, meter.OnStep(Reports.Step(1, 2.5)));
-            meter.OnStep(Reports.Step(2, 1.25) with { Skipped = true, LossScale = 4096 });
+            meter.OnStep(Reports.Step(2, 1.25) with { Skipped = true, LossScale = 4096, Evaluation = Reports.Evaluation });
         }
         Assert.Equal(2, seen.Where(s => s.Name == "peft.training.steps").Sum(s => s.Value));
         Assert.Equal(603, seen.Where(s => s.Name == "peft.training.tokens").Sum(s => s.Value));
         Assert.Equal(83, seen.Where(s => s.Name == "peft.training.supervised_tokens").Sum(s => s.Value));
         Assert.Equal(1, seen.Count(s => s.Name == "peft.training.clipped_steps"));
         Assert.Equal(1, seen.Where(s => s.Name == "peft.training.skipped_steps").Sum(s => s.Value));
+        Assert.Equal([("eval_loss", 1.375), ("eval_exact", 0.5)], seen.Where(s => s.Name == "peft.training.evaluation").Select(s => (s.Group, s.Value)));
         Assert.Equal([1, 4096], seen.Where(s => s.Name == "peft.training.loss_scale").Select(s => s.Value));
         Assert.Equal([2.5, 1.25], seen.Where(s => s.Name == "peft.training.loss").Select(s => s.Value));
         Assert.Equal([2.0, 2.0], seen.Where(s => s.Name == "peft.training.step.duration").Select(s => s.Value));

@@ -121,7 +121,13 @@ public sealed class TrainingOptionsTests
         Schedule = ScheduleKind.CosineWithRestarts, ScheduleCycles = 3, WarmupSteps = 4, WarmupRatio = 0.1, Optimizer = OptimizerKind.Lion8Bit, WeightDecay = 0.01, AdamBeta1 = 0.8,
         AdamBeta2 = 0.95, AdamEpsilon = 1e-6, MaxGradNorm = double.PositiveInfinity, Epochs = 1.5, MaxSteps = 9, BatchSize = 3, AccumulationSteps = 5, DropLastBatch = true, LongestBatchFirst = true,
         Ordering = SampleOrdering.ByLength, Seed = -1, Weighting = StepWeighting.LlavaExact, Precision = TrainingPrecision.Float16,
-        LossScaling = new GradientScalerOptions { InitialScale = 1024, GrowthInterval = 7 }, Tf32 = true, UseCpu = true, GradientCheckpointing = true, MaxLength = 77, DataWorkers = 2,
+        LossScaling = new GradientScalerOptions { InitialScale = 1024, GrowthInterval = 7 },
+        Evaluation = new EvaluationOptions
+        {
+            Strategy = EvaluationStrategy.Epoch, Steps = 11, BatchSize = 2, MetricForBest = "exact", GreaterIsBetter = true, LoadBestAtEnd = true, EarlyStoppingPatience = 3,
+            EarlyStoppingThreshold = 0.01,
+        },
+        Tf32 = true, UseCpu = true, GradientCheckpointing = true, MaxLength = 77, DataWorkers = 2,
         SaveStrategy = SaveStrategy.Epoch, SaveSteps = 8, SaveTotalLimit = 2, SaveAdapterAsPickle = true, LoggingSteps = 6,
     };
 
@@ -132,7 +138,7 @@ public sealed class TrainingOptionsTests
         {
             LearningRate = 0, ProjectorLearningRate = -2, WeightDecay = -0.1, AdamBeta1 = 1, AdamBeta2 = -1, AdamEpsilon = 0, MaxGradNorm = -1, WarmupRatio = 1.5,
             WarmupSteps = -3, ScheduleCycles = 0, Epochs = 0, BatchSize = 0, AccumulationSteps = 0, MaxLength = 0, DataWorkers = -1, SaveSteps = 0, SaveTotalLimit = 0,
-            LoggingSteps = 0, Schedule = ScheduleKind.Polynomial, Trainable = new TrainableParts(),
+            LoggingSteps = 0, Evaluation = new EvaluationOptions { Steps = 0, BatchSize = -1, MetricForBest = "eval_", EarlyStoppingPatience = 0, EarlyStoppingThreshold = double.NaN, LoadBestAtEnd = true }, Schedule = ScheduleKind.Polynomial, Trainable = new TrainableParts(),
         };
         Assert.Equal(
         [
@@ -156,9 +162,16 @@ public sealed class TrainingOptionsTests
             "SaveTotalLimit 0 is not positive; null keeps all checkpoints",
             "LoggingSteps 0 is not positive",
             "the polynomial schedule ends at 1E-07 and cannot start at LearningRate 0",
+            "Evaluation.Steps 0 is not positive; choose EvaluationStrategy.None not to evaluate",
+            "Evaluation.BatchSize -1 is not positive",
+            "Evaluation.MetricForBest is empty; give loss, train_loss or a score's name",
+            "Evaluation.EarlyStoppingPatience 0 is not positive; null never stops the training",
+            "Evaluation.EarlyStoppingThreshold NaN is negative or not a number",
+            "Evaluation.LoadBestAtEnd needs evaluations; set Strategy to Steps or Epoch",
+            "Evaluation.EarlyStoppingPatience needs evaluations; set Strategy to Steps or Epoch",
             "nothing is to be trained; choose TrainableParts.Lora(), ProjectorOnly() or Full()",
         ], bad.Problems());
-        Assert.StartsWith("The training settings have 21 problems:\n  - OutputDirectory", Assert.Throws<TrainingOptionsException>(bad.ThrowIfInvalid).Message, StringComparison.Ordinal);
+        Assert.StartsWith("The training settings have 28 problems:\n  - OutputDirectory", Assert.Throws<TrainingOptionsException>(bad.ThrowIfInvalid).Message, StringComparison.Ordinal);
         Assert.Empty(Sound.Problems());
     }
 

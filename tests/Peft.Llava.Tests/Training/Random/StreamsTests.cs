@@ -12,14 +12,13 @@ public sealed class StreamsTests
 {
     private const int Steps = 100;
 
-    private static List<StepReport> Train(Func<TrainingOptions, TrainingOptions>? change = null, Func<TinyRun, ITrainingObserver>? observer = null, Action<TinyRun>? before = null)
+    private static List<StepReport> Train(Func<TrainingOptions, TrainingOptions>? change = null, Action<TinyRun>? before = null, Func<TinyRun, EvaluationSource>? evaluation = null)
     {
         using var run = new TinyRun(dropout: 0.3);
         before?.Invoke(run);
         var watch = new Watch();
         var options = run.Options with { MaxSteps = Steps, LearningRate = 2e-3 };
-        List<ITrainingObserver> observers = observer is null ? [watch] : [observer(run), watch];
-        using var trainer = new LLaVATrainer(run.Peft, run, change?.Invoke(options) ?? options, observers);
+        using var trainer = new LLaVATrainer(run.Peft, run, change?.Invoke(options) ?? options, watch) { Evaluation = evaluation?.Invoke(run) };
         trainer.Train();
         return watch.Reports;
     }
@@ -55,18 +54,21 @@ public sealed class StreamsTests
     {
         var plain = Train(o => o with { MaxSteps = 30 });
         int scored = 0;
-        var watched = Train(o => o with { MaxSteps = 30 }, run => new EvaluationObserver(run, new EvaluationOptions
+        var watched = Train(o => o with { MaxSteps = 30, Evaluation = new EvaluationOptions { Strategy = EvaluationStrategy.Steps, Steps = 3, BatchSize = 3 } }, evaluation: run => new EvaluationSource
         {
-            EverySteps = 3, BatchSize = 3,
-            Score = model =>
+            Data = run,
+            Scores = new Dictionary<string, Func<LlavaModel, CancellationToken, double>>
             {
-                manual_seed(scored++);
-                using var drawn = rand(17);
-                using var batch = run.Batch([0]);
-                var answer = new TextGenerator(model).Generate(batch, new GenerationOptions { MaxNewTokens = 3, Sampling = new SamplingOptions { Temperature = 0.9, Seed = 4 } });
-                return drawn.mean().ToDouble() + answer.StepCount;
+                ["sampled"] = (model, cancellation) =>
+                {
+                    manual_seed(scored++);
+                    using var drawn = rand(17);
+                    using var batch = run.Batch([0]);
+                    var answer = new TextGenerator(model).Generate(batch, new GenerationOptions { MaxNewTokens = 3, Sampling = new SamplingOptions { Temperature = 0.9, Seed = 4 } }, cancellation);
+                    return drawn.mean().ToDouble() + answer.StepCount;
+                },
             },
-        }));
+        });
         Assert.Equal(10, scored);
         Assert.Equal(Signature(plain), Signature(watched));
     }

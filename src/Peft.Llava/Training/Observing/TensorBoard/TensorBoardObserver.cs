@@ -4,7 +4,7 @@ namespace Peft.Llava;
 
 /// <summary>
 /// Writes each step's scalars for TensorBoard, under the tags of transformers' Trainer (<c>train/loss</c>, <c>train/grad_norm</c>,
-/// <c>train/learning_rate</c>, <c>train/epoch</c>) and some more.
+/// <c>train/learning_rate</c>, <c>train/epoch</c>, <c>eval/loss</c>) and some more.
 /// </summary>
 /// <param name="folder">The run's folder, such as <c>output/runs/first</c>; made when the training starts.</param>
 /// <param name="time">The clock; null for the system's.</param>
@@ -36,6 +36,8 @@ public sealed class TensorBoardObserver(string folder, TimeProvider? time = null
             ("train/data_wait_seconds", report.DataWaitSeconds),
             ("train/skipped", report.Skipped ? 1 : 0),
             ("train/loss_scale", report.LossScale));
+        if (report.Evaluation is { } evaluation)
+            _writer.Write(report.Step, [.. evaluation.Values.Select(v => ("eval/" + v.Name["eval_".Length..], v.Value)), ("eval/runtime", evaluation.Seconds)]);
         return TrainingVerdict.Continue;
     }
 

@@ -1,18 +1,26 @@
 using System.Globalization;
+using Peft.Core;
 using SkiaSharp;
 
-namespace Peft.Samples;
+namespace Peft.Llava;
 
 /// <summary>One run's losses, a value per step.</summary>
 /// <param name="Name">What the legend calls it.</param>
 /// <param name="Losses">The loss of step <paramref name="FirstStep"/>, of the next one, and so on; what is no number is left out.</param>
 /// <param name="FirstStep">The number of the first step.</param>
-public sealed record LossSeries(string Name, IReadOnlyList<double> Losses, int FirstStep = 1);
+public sealed record LossSeries(string Name, IReadOnlyList<double> Losses, int FirstStep = 1)
+{
+    /// <summary>Evaluations: step and loss, in the order of steps.</summary>
+    public IReadOnlyList<(int Step, double Loss)> Evaluations { get; init; } = [];
+}
 
-/// <summary>Draws losses over steps: thin as measured, bold smoothed.</summary>
+/// <summary>Draws losses over steps: thin as measured, bold smoothed, evaluations as ringed points on a broken line.</summary>
+/// <remarks>Needs no font: without one, letters come from a small raster.</remarks>
 public static class LossCurve
 {
-    private const int Width = 1200, Height = 700;
+    /// <summary>The picture's size in pixels.</summary>
+    public const int Width = 1200, Height = 700;
+
     private const float Left = 96, Right = 36, Top = 84, Bottom = 84;
 
     private static readonly SKColor[] Colours = [new(0x1f, 0x5f, 0xbf), new(0xd2, 0x5a, 0x1e), new(0x2b, 0x8a, 0x3e), new(0x8e, 0x44, 0xad)];
@@ -22,14 +30,16 @@ public static class LossCurve
     /// <param name="path">The file; its folder is made if need be.</param>
     /// <param name="title">The line above.</param>
     /// <param name="series">One or more runs.</param>
+    /// <exception cref="FileWriteException">The operating system refused; an earlier file is as it was.</exception>
     public static void Write(string path, string title, params IReadOnlyList<LossSeries> series)
     {
+        ArgumentNullException.ThrowIfNull(series);
         using var surface = SKSurface.Create(new SKImageInfo(Width, Height));
         Draw(surface.Canvas, title, series);
         using var image = surface.Snapshot();
         using var png = image.Encode(SKEncodedImageFormat.Png, 100);
-        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
-        File.WriteAllBytes(path, png.ToArray());
+        OutputFolder.Create(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        AtomicFile.WriteStream(path, stream => png.SaveTo(stream));
     }
 
     private static void Draw(SKCanvas canvas, string title, IReadOnlyList<LossSeries> series)
@@ -38,10 +48,10 @@ public static class LossCurve
         using var bold = new Lettering(bold: true);
         canvas.Clear(SKColors.White);
         bold.Draw(canvas, title, Left, 46, 26, Ink);
-        var values = series.SelectMany(s => s.Losses).Where(double.IsFinite).ToList();
+        var values = series.SelectMany(s => s.Losses.Concat(s.Evaluations.Select(e => e.Loss))).Where(double.IsFinite).ToList();
         if (values.Count == 0)
         {
-            text.Draw(canvas, "no step was taken", Width / 2f, Height / 2f, 22, Grey, 0.5f);
+            text.Draw(canvas, "no loss yet", Width / 2f, Height / 2f, 22, Grey, 0.5f);
             return;
         }
         int firstStep = series.Min(s => s.FirstStep), lastStep = Math.Max(firstStep + 1, series.Max(s => s.FirstStep + s.Losses.Count - 1));
@@ -86,9 +96,25 @@ public static class LossCurve
         using var strong = new SKPaint { Color = colour, StrokeWidth = 3, IsAntialias = true, Style = SKPaintStyle.Stroke, StrokeJoin = SKStrokeJoin.Round };
         Line(canvas, series.Losses, series.FirstStep, thin, x, y);
         Line(canvas, Smooth(series.Losses), series.FirstStep, strong, x, y);
+        Points(canvas, series, colour, x, y);
         if (series.Losses is not [var only] || !double.IsFinite(only)) return;
         using var dot = new SKPaint { Color = colour, IsAntialias = true };
         canvas.DrawCircle(x(series.FirstStep), y(only), 5, dot);
+    }
+
+    private static void Points(SKCanvas canvas, LossSeries series, SKColor colour, Func<double, float> x, Func<double, float> y)
+    {
+        using var broken = SKPathEffect.CreateDash([7, 5], 0);
+        using var line = new SKPaint { Color = Ink, StrokeWidth = 1.5f, IsAntialias = true, Style = SKPaintStyle.Stroke, PathEffect = broken };
+        using var ring = new SKPaint { Color = Ink, IsAntialias = true };
+        using var inner = new SKPaint { Color = colour, IsAntialias = true };
+        var points = series.Evaluations.Where(e => double.IsFinite(e.Loss)).Select(e => new SKPoint(x(e.Step), y(e.Loss))).ToList();
+        for (int i = 1; i < points.Count; i++) canvas.DrawLine(points[i - 1], points[i], line);
+        foreach (var point in points)
+        {
+            canvas.DrawCircle(point, 7, ring);
+            canvas.DrawCircle(point, 5, inner);
+        }
     }
 
     private static void Line(SKCanvas canvas, IReadOnlyList<double> losses, int firstStep, SKPaint paint, Func<double, float> x, Func<double, float> y)
@@ -136,7 +162,8 @@ public static class LossCurve
         for (int i = series.Count - 1; i >= 0; i--)
         {
             double last = Smooth(series[i].Losses).LastOrDefault(double.NaN);
-            string label = $"{series[i].Name}: {last.ToString("0.0000", CultureInfo.InvariantCulture)} after step {series[i].FirstStep + series[i].Losses.Count - 1}";
+            string label = $"{series[i].Name}: {last.ToString("0.0000", CultureInfo.InvariantCulture)} after step {series[i].FirstStep + series[i].Losses.Count - 1}"
+                + (series[i].Evaluations is [.., var e] ? $", evaluated {e.Loss.ToString("0.0000", CultureInfo.InvariantCulture)}" : "");
             float width = text.Measure(label, 17);
             using var line = new SKPaint { Color = Colours[i % Colours.Length], StrokeWidth = 4 };
             text.Draw(canvas, label, x - width, 72, 17, Ink);

@@ -1,6 +1,6 @@
 using SkiaSharp;
 
-namespace Peft.Samples;
+namespace Peft.Llava;
 
 /// <summary>
 /// Text on a Skia canvas, also on a machine without a single font (a bare container with the .NET SDK): there letters are drawn from a
