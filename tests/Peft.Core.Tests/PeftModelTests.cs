@@ -20,6 +20,14 @@ public sealed class PeftModelTests
     }
 
     [Fact]
+    public void A_source_of_masks_is_needed()
+    {
+        using var net = new TinyNet();
+        using var peft = net.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["first"] });
+        Assert.Equal("Value cannot be null. (Parameter 'value')", Assert.Throws<ArgumentNullException>(() => peft.Dropout = null!).Message);
+    }
+
+    [Fact]
     public void A_new_adapter_changes_nothing_until_it_is_trained()
     {
         using var scope = NewDisposeScope();

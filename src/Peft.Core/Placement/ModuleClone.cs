@@ -94,6 +94,7 @@ internal static class ModuleClone
                 TorchSharp.Utils.OrderedDict<string, nn.Module> modules => Renew(modules, map),
                 TorchSharp.Utils.OrderedDict<string, Parameter> parameters => Renew(parameters, map),
                 TorchSharp.Utils.OrderedDict<string, (Tensor, bool)> buffers => Renew(buffers, map),
+                // Not reached with the TorchSharp that the tests run on: it guards against another one.
                 _ => throw new NotSupportedException($"This version of TorchSharp keeps no registry {name} in a module; use the version this package was built with."),
             };
             field.SetValue(copy, renewed);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -84,13 +85,13 @@ public sealed class KeyValueCache : IDisposable
         for (int s = 0; s < layout.Count; s++) _lengths[SequenceOf(s)] += layout.Lengths[s];
     }
 
-    /// <summary>Throws unless there is room.</summary>
+    /// <summary>Throws unless there is room, which whoever makes a cache sees to: a generation makes it as long as its prompts and its limit.</summary>
     internal void RequireRoom(SequenceLayout layout)
     {
         for (int s = 0; Remember && s < layout.Count; s++)
         {
             int wanted = _lengths[SequenceOf(s)] + layout.Lengths[s];
-            if (wanted > _capacity) throw new InvalidOperationException($"The cache holds {_capacity} tokens per sequence, {wanted} are wanted.");
+            if (wanted > _capacity) throw new UnreachableException($"The cache holds {_capacity} tokens per sequence, {wanted} are wanted.");
         }
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -31,7 +32,7 @@ public sealed partial class LlamaTokenizer
     {
         if (_data.SourceFile is not { } source)
         {
-            var pieces = _data.Pieces ?? throw new InvalidOperationException("A tokenizer made in memory needs its pieces to be saved.");
+            var pieces = _data.Pieces ?? throw new UnreachableException("A tokenizer that was not read from a file is made from its pieces.");
             AtomicFile.WriteStream(Path.Combine(folder, ModelFile), stream => stream.Write(SentencePieceWriter.Write(pieces)));
             return;
         }

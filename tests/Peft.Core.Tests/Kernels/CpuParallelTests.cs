@@ -28,6 +28,16 @@ public sealed class CpuParallelTests
     }
 
     [Fact]
+    public void Failures_in_several_ranges_reach_the_caller_together()
+    {
+        if (Environment.ProcessorCount == 1) Assert.Skip("needs two ranges");
+        var e = Assert.Throws<AggregateException>(() => CpuParallel.For(1000, 1, (begin, _) => throw new InvalidOperationException($"range at {begin}")));
+        Assert.True(e.InnerExceptions.Count > 1);
+        Assert.Contains("range at 0", e.Message, StringComparison.Ordinal);
+        Assert.Contains($"range at {1000 / e.InnerExceptions.Count}", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void On_Linux_the_kernels_run_on_the_threads_of_libtorch()
         => Assert.Equal(OperatingSystem.IsLinux() ? "OpenMP" : "ThreadPool", CpuParallel.Backend);
 }

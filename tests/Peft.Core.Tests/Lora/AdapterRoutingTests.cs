@@ -57,6 +57,8 @@ public sealed class AdapterRoutingTests : IDisposable
             Assert.Throws<AdapterStateException>(() => _routing.Route(4)).Message);
         Assert.Equal("2 samples were named, but the rows of 3; give one number for each. (Parameter 'rows')",
             Assert.Throws<ArgumentException>(() => _routing.Route(3, [0, 1], [1, 2, 3])).Message);
+        Assert.Equal("3 samples were named, but the rows of 1; give one number for each. (Parameter 'rows')",
+            Assert.Throws<ArgumentException>(() => _routing.Route(3, null, [1])).Message);
         using var route = _routing.Route(3, [1, 2]);
         Assert.Equal("The model said that a layer's input has 2 rows or a multiple, and it has 3; the layer works on other rows than those of the samples, and its adapters cannot be mixed.",
             Assert.Throws<AdapterStateException>(() => _layer.Run(randn(3, 7))).Message);

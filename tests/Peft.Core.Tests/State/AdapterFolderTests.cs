@@ -71,6 +71,16 @@ public sealed class AdapterFolderTests : IDisposable
         string Fault(string folder) => Assert.Throws<AdapterFolderException>(() => PeftModel.Load(_net, folder)).Message;
     }
 
+    [Fact]
+    public void A_folder_that_cannot_be_made_is_said()
+    {
+        string file = Path.Combine(_folder, "a-file");
+        File.WriteAllText(file, "x");
+        using var peft = _net.GetPeftModel(Config);
+        string folder = Path.Combine(file, "adapter");
+        Assert.StartsWith($"{folder} could not be written: ", Assert.Throws<FileWriteException>(() => peft.Save(folder)).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("missing", "base_model.model.first.lora_A.weight: missing from file")]
     [InlineData("unexpected", "base_model.model.last.lora_A.weight: the model has no place for it; the nearest is base_model.model.first.lora_A.weight")]

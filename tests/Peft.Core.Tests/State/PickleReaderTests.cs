@@ -137,6 +137,18 @@ public sealed class PickleReaderTests : IDisposable
     }
 
     [Fact]
+    public void A_tensor_that_is_not_there_is_named_with_the_nearest()
+    {
+        string path = _folder.File("names.bin");
+        using var weight = torch.arange(5f);
+        PickleWriter.Write(path, [new("q_proj.weight", weight), new("v_proj.weight", weight)]);
+        using var reader = PickleReader.Open(path);
+        Assert.Equal($"{path} holds no tensor 'q_porj.weight'. It holds 2: q_proj.weight, v_proj.weight. Did you mean 'q_proj.weight'?",
+            Assert.Throws<TensorNotFoundException>(() => reader.Load("q_porj.weight")).Message);
+        Assert.EndsWith("Ask for one of these, or check that this is the right file.", Assert.Throws<TensorNotFoundException>(() => reader.Map("something.else.entirely")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Newer_dtypes_come_as_bytes_and_parameters_as_tensors()
     {
         using var scope = NewDisposeScope();

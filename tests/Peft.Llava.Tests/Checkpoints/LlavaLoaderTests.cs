@@ -49,6 +49,16 @@ public sealed class LlavaLoaderTests
     }
 
     [Fact]
+    public void Sizes_of_a_tower_that_cannot_be_read_are_named()
+    {
+        using var tower = new TemporaryFolder();
+        File.WriteAllText(tower.File("config.json"), "{\"vision_config\": {\"hidden_size\": \"many\", \"image_size\": 28, \"patch_size\": 7}}");
+        var e = Assert.Throws<InvalidConfigurationException>(() => LlavaModel.Load(Golden("llava-v15").PathOf("checkpoint"), new LlavaLoadOptions { VisionTower = tower.Path }));
+        Assert.StartsWith(tower.File("config.json"), e.Message, StringComparison.Ordinal);
+        Assert.Contains("hidden_size", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_tower_beside_the_checkpoint_is_found_by_its_relative_name()
     {
         using var model = LlavaModel.Load(Path.Combine(Repository.Root, "samples", "data", "base"));

@@ -174,6 +174,23 @@ public sealed class ImageDecoderTests
         }
     }
 
+    [Fact]
+    public void A_file_larger_than_any_array_is_refused_unread()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            using (var file = File.OpenWrite(path)) file.SetLength(Array.MaxLength + 1L);       // a hole: it takes no room
+            var e = Assert.Throws<ImageDecodeException>(() => ImageDecoder.Decode(path));
+            Assert.Equal((ImageFault.TooLarge, "The file has 2147483592 bytes"), (e.Fault, e.Found));
+            Assert.Contains("The file has 2147483592 bytes. ", e.Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
     internal static void AssertFault(ReadOnlySpan<byte> data, ImageFault fault, string found)
     {
         byte[] copy = data.ToArray();

@@ -11,6 +11,16 @@ public sealed class LlavaBatchBuilderTests
     private static readonly LlavaConfig Config = TinyConfig();
 
     [Fact]
+    public void Tiles_that_do_not_fit_the_configuration_are_said_with_the_sample()
+    {
+        using var tiny = TinyLlava.Create();
+        using var pixels = zeros(3, 3, 28, 28);
+        var builder = new LlavaBatchBuilder(tiny.Model.Config.With("mm_patch_merge_type", "spatial"), new() { MergeTiles = true });
+        Assert.Contains("it has 3 tiles, but image_aspect_ratio is 'pad'; tiles are stitched only for anyres.",
+            Assert.Throws<BatchException>(() => builder.Build([new("odd", [1, -200], null, [new ImageTiles(pixels, new ImageSize(56, 28))])])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Features_take_the_place_of_the_placeholder_and_the_next_token_rule_crosses_no_sample()
     {
         using var scope = NewDisposeScope();

@@ -25,6 +25,11 @@ public sealed class QuantizationConfigTests
         => Assert.Equal(skipped, (QuantizationConfig.Nf4() with { SkipModules = [name], SkipRule = rule }).Skips(path));
 
     [Fact]
+    public void A_dtype_without_a_name_in_the_file_is_refused()
+        => Assert.Equal("dtype Float64 cannot be quantised from or computed in; use Float32, BFloat16 or Float16 (cast with .to(dtype) first).",
+            Assert.Throws<UnsupportedWeightDtypeException>(() => QuantizationConfigJson.Write(QuantizationConfig.Nf4() with { ComputeDtype = TorchSharp.torch.ScalarType.Float64 })).Message);
+
+    [Fact]
     public void By_default_projector_head_and_tower_stay_and_a_list_of_one_s_own_takes_their_place()
     {
         var config = QuantizationConfig.Nf4();

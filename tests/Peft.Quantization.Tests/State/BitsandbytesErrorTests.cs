@@ -25,6 +25,14 @@ public sealed class BitsandbytesErrorTests : IDisposable
     }
 
     [Fact]
+    public void The_shape_of_a_weight_that_is_not_there_is_refused_by_its_name()
+    {
+        using var reader = Write(tensors => tensors["head.weight"] = zeros(3, 4));
+        Assert.Equal([3L, 4], BitsandbytesKeys.ShapeOf(reader, "head"));
+        Assert.StartsWith($"{_file} holds no tensor 'hed.weight'. It holds ", Assert.Throws<TensorNotFoundException>(() => BitsandbytesKeys.ShapeOf(reader, "hed")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Statistics_that_are_too_short_are_refused()
     {
         using var reader = Write(tensors => tensors["fc.weight.absmax"] = zeros([2], ScalarType.Byte));

@@ -59,7 +59,7 @@ internal static class GifLzw
                 }
                 while (walk >= clear)
                 {
-                    if (count >= TableSize || walk >= TableSize) throw context.Corrupt($"Its codes run in a circle, after {written} pixels");
+                    // Ends: a code's link is always an earlier code.
                     reversed[count++] = last[walk];
                     walk = link[walk];
                 }

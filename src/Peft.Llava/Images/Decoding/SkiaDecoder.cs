@@ -24,6 +24,7 @@ internal static class SkiaDecoder
         }
         catch (Exception error) when (error is DllNotFoundException or TypeInitializationException or EntryPointNotFoundException or BadImageFormatException)
         {
+            // Reached only where SkiaSharp's native library is not there, which cannot be arranged inside a process that has it.
             throw context.Fail(ImageFault.DecoderMissing, $"Its decoder, SkiaSharp's native library, does not load ({(error.InnerException ?? error).Message.Split('\n')[0].TrimEnd(' ', ':', '.')})", error);
         }
     }
