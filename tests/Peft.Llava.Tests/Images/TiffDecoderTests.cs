@@ -116,19 +116,19 @@ public sealed class TiffDecoderTests
         ImageDecoderTests.AssertFault(With(whole, 0x100, 9000), ImageFault.Truncated, $"Its header claims 9000x2 pixels, more than its {whole.Length} bytes can hold");
         ImageDecoderTests.AssertFault(With(whole, 0x111, 9000), ImageFault.Truncated, "Strip 0 is damaged or cut short");
         Assert.Equal(18, Pixels(whole).Length);
-        ImageDecoderTests.AssertFault(
-            With(Write(1, 1, 16, 6, Photometric.RGB, new byte[12]), 0x100, 17895697, 0x101, 10), ImageFault.TooLarge, "Its samples take 2147483640 bytes");
         byte[] tiled = Write(5, 3, 8, 3, Photometric.RGB, new byte[16 * 16 * 3], t =>
         {
             t.SetField(TiffTag.TILEWIDTH, 16);
             t.SetField(TiffTag.TILELENGTH, 16);
         });
-        ImageDecoderTests.AssertFault(With(tiled, 0x144, 90000), ImageFault.Truncated, "The tile at 0, 0 is damaged or cut short");
-        ImageDecoderTests.AssertFault(With(tiled, 0x142, 0), ImageFault.Truncated, "X0");
-        ImageDecoderTests.AssertFault(With(tiled, 0x143, 0), ImageFault.Truncated, "X1");
-        ImageDecoderTests.AssertFault(Renamed(whole, 0x100, 0xff), ImageFault.Corrupt, "Its directory names no size");
         byte[] indexed = Write(1, 1, 8, 1, Photometric.PALETTE, [3], t => t.SetField(TiffTag.COLORMAP, new ushort[256], new ushort[256], new ushort[256]));
-        ImageDecoderTests.AssertFault(Renamed(indexed, 0x140, 0x13f), ImageFault.Corrupt, "It has colour indices but no palette");
+        Assert.Multiple(
+            () => ImageDecoderTests.AssertFault(With(Write(1, 1, 16, 6, Photometric.RGB, new byte[12]), 0x100, 14439, 0x101, 12394), ImageFault.TooLarge, "Its samples take 2147483592 bytes"),
+            () => ImageDecoderTests.AssertFault(With(tiled, 0x144, 90000), ImageFault.Truncated, "The tile at 0, 0 is damaged or cut short"),
+            () => ImageDecoderTests.AssertFault(With(tiled, 0x142, 0), ImageFault.Corrupt, "Its directory cannot be read"),
+            () => ImageDecoderTests.AssertFault([.. whole[..7], 0xff, .. whole[8..]], ImageFault.Corrupt, "Its data cannot be decoded"),        // a directory before the file
+            () => ImageDecoderTests.AssertFault(Renamed(whole, 0x100, 0xff), ImageFault.Corrupt, "Its directory cannot be read"),
+            () => ImageDecoderTests.AssertFault(Renamed(indexed, 0x140, 0x13f), ImageFault.Corrupt, "Its directory cannot be read"));
     }
 
     /// <summary>Gives an entry of the directory another tag.</summary>

@@ -15,8 +15,8 @@ internal sealed record TiffLayout(
 
     public static TiffLayout Read(Tiff tiff, DecodeContext context)
     {
-        if (tiff.GetField(TiffTag.IMAGEWIDTH) is not { } width || tiff.GetField(TiffTag.IMAGELENGTH) is not { } height)
-            throw context.Corrupt("Its directory names no size");
+        // The library opens no directory without a size, nor one of colour indices without a palette.
+        FieldValue[] width = tiff.GetField(TiffTag.IMAGEWIDTH), height = tiff.GetField(TiffTag.IMAGELENGTH);
         context.CheckSize(width[0].ToUInt(), height[0].ToUInt());
         int Field(TiffTag tag) => tiff.GetFieldDefaulted(tag)?[0].ToInt() ?? 0;
         int depth = Field(TiffTag.BITSPERSAMPLE), samples = Field(TiffTag.SAMPLESPERPIXEL);
@@ -41,7 +41,7 @@ internal sealed record TiffLayout(
         if (!known) throw context.Unsupported($"It has {samples} sample(s) of {depth} bits, {sampleFormat}, photometric {photometric}");
         return new TiffLayout(
             width[0].ToInt(), height[0].ToInt(), depth, samples, separate ? samples : 1, photometric, Premultiplied(tiff), tiff.IsTiled(),
-            compression == Compression.NONE, Field(TiffTag.ORIENTATION), photometric == Photometric.PALETTE ? ReadPalette(tiff, depth, context) : []);
+            compression == Compression.NONE, Field(TiffTag.ORIENTATION), photometric == Photometric.PALETTE ? ReadPalette(tiff, depth) : []);
     }
 
     private static bool Premultiplied(Tiff tiff)
@@ -51,9 +51,9 @@ internal sealed record TiffLayout(
     }
 
     /// <summary>The palette as RGB bytes: the high byte of each 16-bit level.</summary>
-    private static byte[] ReadPalette(Tiff tiff, int depth, DecodeContext context)
+    private static byte[] ReadPalette(Tiff tiff, int depth)
     {
-        if (tiff.GetField(TiffTag.COLORMAP) is not { Length: >= 3 } map) throw context.Corrupt("It has colour indices but no palette");
+        var map = tiff.GetField(TiffTag.COLORMAP);
         short[][] channels = [map[0].ToShortArray(), map[1].ToShortArray(), map[2].ToShortArray()];
         byte[] palette = new byte[3 << depth];
         for (int i = 0; i < palette.Length; i++) palette[i] = (byte)((ushort)channels[i % 3][i / 3] >> 8);
