@@ -121,7 +121,7 @@ public sealed partial class LLaVATrainer
 
     private Dictionary<string, string> Rules() => new()
     {
-        [nameof(TrainingOptions.BatchSize)] = Options.BatchSize.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.BatchSize)] = (Options.BatchSize * _group.WorldSize).ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.AccumulationSteps)] = Options.AccumulationSteps.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.DropLastBatch)] = Options.DropLastBatch.ToString(),
         [nameof(TrainingOptions.Ordering)] = Options.Ordering.ToString(),

@@ -8,11 +8,14 @@ public sealed partial class LLaVATrainer
     /// <summary>
     /// Writes what was trained as LLaVA does. Adapters: <c>adapter_model.safetensors</c>, <c>adapter_config.json</c>,
     /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c> with the tokenizer's
-    /// files. Each with <c>config.json</c> and <c>trainer_state.json</c>.
+    /// files. Each with <c>config.json</c> and <c>trainer_state.json</c>. Of several processes only the first one writes.
     /// </summary>
     /// <param name="folder">The folder; null for <see cref="TrainingOptions.OutputDirectory"/>. Made if need be.</param>
     /// <exception cref="FileWriteException">The operating system refused; earlier files are as they were, and the weights are still in memory.</exception>
-    public void SaveModel(string? folder = null) => Save(folder ?? Options.OutputDirectory, useCache: true);
+    public void SaveModel(string? folder = null)
+    {
+        if (Saves) Save(folder ?? Options.OutputDirectory, useCache: true);
+    }
 
     private void Save(string folder, bool useCache)
     {

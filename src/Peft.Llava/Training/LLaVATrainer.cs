@@ -21,6 +21,8 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly TrainingHistory _history = new();
     private readonly GradientScaler? _scaler;
     private readonly Evaluator _evaluator;
+    private readonly IProcessGroup _group;
+    private readonly GradientExchange _exchange;
     private bool _began;
     private StepBoundary? _boundary;
 
@@ -33,6 +35,22 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
     public LLaVATrainer(PeftModel peft, ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
         : this(ModelOf(peft), peft, data, options, observers)
+    {
+    }
+
+    /// <summary>
+    /// Creates one process's trainer of a data-parallel training of adapters: each process has the same model on its own device and takes its part of
+    /// every batch, gradients are added up, and only the first one saves. <see cref="TrainingOptions.BatchSize"/> is that of each process.
+    /// </summary>
+    /// <param name="peft">The adapters of a <see cref="LlavaModel"/>; the first process's weights count.</param>
+    /// <param name="data">The samples, all of them in every process.</param>
+    /// <param name="options">The options, the same in every process.</param>
+    /// <param name="group">The processes; <see cref="InProcessGroup"/> makes them of threads.</param>
+    /// <param name="observers">Who watches this process.</param>
+    /// <exception cref="TrainingOptionsException">The options have problems, or the adapters are not on a <see cref="LlavaModel"/>.</exception>
+    /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
+    public LLaVATrainer(PeftModel peft, ITrainingData data, TrainingOptions options, IProcessGroup group, params IReadOnlyList<ITrainingObserver> observers)
+        : this(ModelOf(peft), peft, data, options, observers, group)
     {
     }
 
@@ -55,8 +73,21 @@ public sealed partial class LLaVATrainer : IDisposable
     {
     }
 
+    /// <summary>Creates one process's trainer of a data-parallel training without adapters: the projector alone, or the whole model.</summary>
+    /// <param name="model">The model; the first process's weights count.</param>
+    /// <param name="data">The samples, all of them in every process.</param>
+    /// <param name="options">The options, the same in every process.</param>
+    /// <param name="group">The processes.</param>
+    /// <param name="observers">Who watches this process.</param>
+    /// <exception cref="TrainingOptionsException">The options have problems, or ask for adapters.</exception>
+    /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
+    public LLaVATrainer(LlavaModel model, ITrainingData data, TrainingOptions options, IProcessGroup group, params IReadOnlyList<ITrainingObserver> observers)
+        : this(model, null, data, options, observers, group)
+    {
+    }
+
     private LLaVATrainer(
-        LlavaModel model, PeftModel? peft, ITrainingData data, TrainingOptions options, IReadOnlyList<ITrainingObserver> observers)
+        LlavaModel model, PeftModel? peft, ITrainingData data, TrainingOptions options, IReadOnlyList<ITrainingObserver> observers, IProcessGroup? group = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(data);
@@ -70,10 +101,14 @@ public sealed partial class LLaVATrainer : IDisposable
         if (options.Trainable.Projector && model.Projector is null)
             throw new TrainingOptionsException(["the projector is to be trained, but the model has none; load a LLaVA, or set Trainable to TrainableParts.Lora(projector: false)"]);
         if (HalfPrecision.Problems(model, peft, options) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
+        _group = group ?? SingleProcess.Instance;
+        _exchange = new GradientExchange(_group);
+        if (!_exchange.Alone && options.Weighting == StepWeighting.LlavaExact)
+            throw new TrainingOptionsException([$"Weighting LlavaExact repeats runs of one process, and there are {_group.WorldSize}; choose StepWeighting.SupervisedTokens"]);
         Options = options;
         _data = data;
         _observers = observers;
-        _plan = new StepPlan(options, data);
+        _plan = new StepPlan(options with { BatchSize = options.BatchSize * _group.WorldSize }, data);
         WarmupSteps = LearningRateSchedule.WarmupFromRatio(options.WarmupSteps, options.WarmupRatio, _plan.TotalSteps);
         _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
         _trained = new TrainedModel(model, peft, options.Trainable);
@@ -134,13 +169,17 @@ public sealed partial class LLaVATrainer : IDisposable
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
         if (EvaluationSource.Problems(Evaluation, Options.Evaluation) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
         _began = true;
-        OutputFolder.Probe(Options.OutputDirectory);
-        TrainingCheckpoint.Sweep(Options.OutputDirectory);
+        if (Saves)
+        {
+            OutputFolder.Probe(Options.OutputDirectory);
+            TrainingCheckpoint.Sweep(Options.OutputDirectory);
+        }
         Tf32.Apply(Options);
-        var dropout = new TrainingDropout(Options.Seed);
+        var dropout = new TrainingDropout(Options.Seed, _group.Rank);
         using var mode = _trained.Training(Options, dropout);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
-        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm, _scaler, dropout);
+        var step = new TrainStep(_trained.Model, _optimizer, Options.Weighting, Options.AccumulationSteps, Options.MaxGradNorm, _scaler, dropout, _exchange);
+        _exchange.ShareWeights(_trained.Trained);
         var start = new TrainingStart(_plan.TotalSteps, _plan.BatchesPerEpoch, _data.Count, WarmupSteps, Groups) { Trainer = this };
         Watch(() =>
         {
@@ -150,12 +189,12 @@ public sealed partial class LLaVATrainer : IDisposable
         bool stopped = _evaluator.Stops;
         try
         {
-            using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position, cancellation), Options.DataWorkers, cancellation);
-            while (!stopped && Next(batches, step, cancellation) is { } report) stopped = Observe(report) | _evaluator.Stops;
+            using var batches = new BatchSource(_data, _plan.Steps(_resumed?.Position, cancellation).Select(s => _exchange.PartOf(s, Options.BatchSize)), Options.DataWorkers, cancellation);
+            while (!stopped && Next(batches, step, cancellation) is { } report) stopped = _exchange.Any(Observe(report) | _evaluator.Stops);
         }
-        catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
+        catch (Exception e) when (cancellation.IsCancellationRequested && e is OperationCanceledException or ProcessGroupException)
         {
-            if (Options.SaveStrategy != SaveStrategy.None && _boundary is { } last && last != _saved) SaveCheckpoint(last);
+            if (Saves && Options.SaveStrategy != SaveStrategy.None && _boundary is { } last && last != _saved) SaveCheckpoint(last);
             throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
         }
         if (Options.Evaluation.LoadBestAtEnd && _evaluator.Best is { } best) LoadBest(best);
@@ -203,10 +242,17 @@ public sealed partial class LLaVATrainer : IDisposable
             report = report with { Evaluation = Evaluate(work.Plan, report.Loss, cancellation) };
             bool keepsBest = Options.Evaluation.LoadBestAtEnd && report.Evaluation is { IsBest: true };
             if (keepsBest) _bestFolder = Path.Combine(Options.OutputDirectory, TrainingCheckpoint.NameOf(report.Step));
-            if (keepsBest || IsCheckpoint(work.Plan)) SaveCheckpoint(_boundary);
+            if (keepsBest || IsCheckpoint(work.Plan))
+            {
+                if (Saves) SaveCheckpoint(_boundary);
+                _group.Barrier();
+            }
             return report;
         }
     }
+
+    /// <summary>Whether this process writes files.</summary>
+    private bool Saves => _group.Rank == 0;
 
     private EvaluationReport? Evaluate(PlannedStep step, double loss, CancellationToken cancellation)
     {

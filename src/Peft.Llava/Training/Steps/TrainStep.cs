@@ -28,9 +28,10 @@ public sealed record StepResult(
 /// <param name="maxNorm">The bound of the gradient norm; 0 for none.</param>
 /// <param name="scaler">Scales the loss, for a base in float16; null for no scaling.</param>
 /// <param name="dropout">The adapters' source of masks, told of each micro-batch; null if they have another one.</param>
+/// <param name="exchange">The other processes of a data-parallel training; null for none. Counts, losses and gradients are then those of all.</param>
 public sealed class TrainStep(
     LlavaModel model, TrainingOptimizer optimizer, StepWeighting weighting, int accumulationSteps, double maxNorm, GradientScaler? scaler = null,
-    TrainingDropout? dropout = null)
+    TrainingDropout? dropout = null, GradientExchange? exchange = null)
 {
     private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
     private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
@@ -53,20 +54,30 @@ public sealed class TrainStep(
         using var scope = NewDisposeScope();
         try
         {
-            long supervised = microBatches.Sum(b => b.SupervisedTokens);
+            long supervised = (long)Sum(microBatches.Sum(b => b.SupervisedTokens));
             if (supervised == 0 && !Exact) throw new NoSupervisedTokensException(step, [.. microBatches.SelectMany(b => b.SampleIds)]);
             var losses = new List<double>(microBatches.Count);
             var compute = new Stopwatch();
-            foreach (var batch in microBatches)
+            Exception? fault = null;
+            try
             {
-                cancellation.ThrowIfCancellationRequested();
-                dropout?.Begin(step, losses.Count);
-                compute.Start();
-                losses.Add(Backward(step, batch, supervised));
-                compute.Stop();
+                foreach (var batch in microBatches)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    dropout?.Begin(step, losses.Count);
+                    compute.Start();
+                    losses.Add(Backward(step, batch, supervised));
+                    compute.Stop();
+                }
             }
+            catch (Exception e) when (exchange is { Alone: false })
+            {
+                fault = e;
+            }
+            exchange?.Agree(fault, step);
             compute.Start();
             if (Exact) FillMissingGradients();
+            exchange?.AddGradients([.. optimizer.Groups.SelectMany(g => g.Parameters)]);
             scaler?.Unscale(optimizer.Groups.SelectMany(g => g.Parameters));
             var norm = GradientNorm.Measure(optimizer.Groups.SelectMany(g => g.Parameters), maxNorm);
             compute.Stop();
@@ -83,8 +94,8 @@ public sealed class TrainStep(
             scaler?.Update(overflow);
             double loss = Exact
                 ? losses.Average()
-                : losses.Zip(microBatches, (l, b) => b.SupervisedTokens == 0 ? 0 : l * b.SupervisedTokens).Sum() / supervised;
-            return new StepResult(loss, losses, norm, microBatches.Sum(b => (long)b.Layout.TokenCount), supervised, overflow)
+                : Sum(losses.Zip(microBatches, (l, b) => b.SupervisedTokens == 0 ? 0 : l * b.SupervisedTokens).Sum()) / supervised;
+            return new StepResult(loss, losses, norm, (long)Sum(microBatches.Sum(b => (long)b.Layout.TokenCount)), supervised, overflow)
             {
                 ComputeSeconds = compute.Elapsed.TotalSeconds,
             };
@@ -96,6 +107,8 @@ public sealed class TrainStep(
             ReleaseHandles();
         }
     }
+
+    private double Sum(double own) => exchange?.Sum(own) ?? own;
 
     /// <summary>Not after every tiny step: it takes a millisecond or two.</summary>
     private void ReleaseHandles()
