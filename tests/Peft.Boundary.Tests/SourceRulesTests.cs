@@ -32,9 +32,19 @@ public sealed partial class SourceRulesTests
         Check.None(strays);
     }
 
+    [Fact]
+    public void No_file_holds_the_marks_of_a_merge()
+        => Check.None(from file in RepositoryFiles.All
+                      where Path.GetExtension(file) is ".cs" or ".md" or ".csproj" or ".props" or ".txt" && !file.StartsWith("tests/goldens/", StringComparison.Ordinal)
+                      where MergeMark().IsMatch(RepositoryFiles.Text(file))
+                      select file);
+
     // The word alone may stand in a comment or a string: a call is meant.
     [GeneratedRegex(@"\bConsole\s*\.\s*\w")]
     private static partial Regex ConsoleUse();
+
+    [GeneratedRegex("^(<{7} |>{7} )", RegexOptions.Multiline)]
+    private static partial Regex MergeMark();
 
     [GeneratedRegex(@"\bTODO\b|\bFIXME\b|\bHACK\b|NotImplementedException")]
     private static partial Regex LeftOver();
