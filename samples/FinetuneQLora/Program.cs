@@ -17,12 +17,7 @@ if (config is null)
 }
 try
 {
-    using var stop = new CancellationTokenSource();
-    Console.CancelKeyPress += (_, e) =>
-    {
-        e.Cancel = true;
-        stop.Cancel();
-    };
+    using var stop = new InterruptToken(() => Console.Error.WriteLine("Ending after this step; once more ends at once."));
     PeftEnvironment.EnsureLibtorch();
     return new QLoraJob(config, stop.Token).Run();
 }

@@ -16,12 +16,7 @@ if (steps == -1)
 }
 try
 {
-    using var stop = new CancellationTokenSource();
-    Console.CancelKeyPress += (_, e) =>
-    {
-        e.Cancel = true;
-        stop.Cancel();
-    };
+    using var stop = new InterruptToken(() => Console.Error.WriteLine("Ending after this step; once more ends at once."));
     PeftEnvironment.EnsureLibtorch();
     using var job = new ManyAdaptersJob(steps, stop.Token);
     job.Run();

@@ -31,7 +31,7 @@ public sealed partial class PeftModel
                 throw new InvalidLoraConfigException([$"r is {target.Rank}, more than either side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
         }
         Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
-        BaseFingerprint ??= options?.BaseFingerprint;
+        BaseFingerprint = options?.BaseFingerprint ?? BaseFingerprint;
         if (EmbeddingTies.Irregularity(BaseModel as IAdapterTargets, adapter, config, plan) is { } tie) _irregularities.Add(tie);
         _irregularities.AddRange(plan.Targets.Where(t => t.Rank > Math.Min(t.InFeatures, t.OutFeatures))
             .Select(t => $"adapter '{adapter}': r {t.Rank} is more than the smaller side of {t.Path} ({t.InFeatures} -> {t.OutFeatures})"));

@@ -46,14 +46,14 @@ public sealed partial class PeftModel
         using var files = AdapterFolder.Open(folder);
         CheckNew(adapter, files.Config);
         var lineage = AdapterLineage.Read(folder);
-        CheckBase(folder, lineage, options.BaseFingerprint ?? BaseFingerprint);
+        if (!options.AllowOtherBase) CheckBase(folder, lineage, options.BaseFingerprint ?? BaseFingerprint);
         using var scope = NewDisposeScope();
         var (plan, expected) = PlanAndExpected(files.Config);
         var tensors = ReadChecked(files.Tensors, expected);
         Attach(adapter, files.Config, plan, options, filled: true);
         Fill(adapter, tensors);
         _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
-        BaseFingerprint ??= options.BaseFingerprint;
+        BaseFingerprint = options.BaseFingerprint ?? BaseFingerprint;
         if (lineage is not null) _lineages[adapter] = lineage;
         if (lineage is { Mode: TrainOnMode.MergeThenNew or TrainOnMode.StackNew })
             _irregularities.Add($"adapter '{adapter}' goes on from the adapter in {lineage.Parent} ({lineage.Mode}), which has to be on the base as well");
@@ -68,12 +68,14 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
     /// <exception cref="AdapterStateException">It is merged, or the two differ in more than values.</exception>
     /// <exception cref="AdapterTensorsException">The file's tensors are not those of the adapter; nothing has changed.</exception>
+    /// <exception cref="WrongBaseException">The adapter that comes in was made on another base; nothing has changed.</exception>
     public void HotSwap(string folder, string adapter)
     {
         Check();
         var old = ConfigOf(adapter);
         if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged; call Unmerge before swapping its weights.");
         using var files = AdapterFolder.Open(folder);
+        CheckBase(folder, AdapterLineage.Read(folder), BaseFingerprint);
         var config = files.Config;
         if (config.UseDora != old.UseDora || config.LoraBOwnBias != old.LoraBOwnBias || config.Bias != old.Bias || config.Init.ChangesBase || old.Init.ChangesBase)
             throw new AdapterStateException($"The adapter in {folder} differs from '{adapter}' in use_dora, lora_bias, bias or an init that changes the base; load it under another name instead.");

@@ -10,7 +10,7 @@ public sealed partial class PeftModel
 
     private readonly Dictionary<string, AdapterLineage> _lineages = [];
 
-    /// <summary>The base's fingerprint, if it was given: see <see cref="AdapterOptions.BaseFingerprint"/>.</summary>
+    /// <summary>The base's fingerprint: given by <see cref="AdapterOptions.BaseFingerprint"/>, or by a base that knows its own (<see cref="IFingerprintedBase"/>); or null.</summary>
     public string? BaseFingerprint { get; private set; }
 
     /// <summary>Trains on from a saved adapter.</summary>
@@ -37,12 +37,13 @@ public sealed partial class PeftModel
             peft.LoadAdapter(folder, mode == TrainOnMode.ContinueSame ? adapterName : ParentAdapter, options with { Trainable = mode == TrainOnMode.ContinueSame });
             if (mode == TrainOnMode.MergeThenNew)
             {
+                string? made = peft.BaseFingerprint;
                 peft.MergeAndUnload();
-                peft = new PeftModel(model);
+                peft = new PeftModel(model) { BaseFingerprint = made };   // of the base below the merged adapter, which Parent names
             }
             if (config is not null) peft.AddAdapter(adapterName, config, options);
             if (mode == TrainOnMode.StackNew) peft.SetActive(ParentAdapter, adapterName);
-            peft._lineages[adapterName] = new AdapterLineage(options.BaseFingerprint, folder, mode);
+            peft._lineages[adapterName] = new AdapterLineage(peft.BaseFingerprint, folder, mode);
             return peft;
         }
         catch

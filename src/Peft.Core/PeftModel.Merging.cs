@@ -58,6 +58,7 @@ public sealed partial class PeftModel
         _biasesBefore.Clear();
         _context.Merged.Clear();
         Unload();
+        (BaseModel as IFingerprintedBase)?.ForgetFingerprint();
         return report;
     }
 

@@ -25,6 +25,7 @@ public sealed partial class PeftModel : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         BaseModel = model;
+        BaseFingerprint = (model as IFingerprintedBase)?.BaseFingerprint;
         _names = new ModelNames(model);
         if (_names.Hosts().FirstOrDefault() is { } host)
             throw new AdapterStateException($"The model carries adapters already ({string.Join(", ", host.AdapterNames)} at {host.ModulePath}). Use AddAdapter of its PeftModel, or unload them first.");

@@ -16,6 +16,11 @@ internal sealed class ProbeRun : IDisposable
     private readonly PeftModel _peft;
 
     public ProbeRun(string folder, int steps, OptimizerKind optimizer, params ITrainingObserver[] observers)
+        : this(folder, steps, optimizer, save: true, observers)
+    {
+    }
+
+    public ProbeRun(string folder, int steps, OptimizerKind optimizer, bool save, params ITrainingObserver[] observers)
     {
         set_num_threads(1);   // beside other processes, and as fast on so small a model
         _tiny = TinyLlava.Create(seed: 5);
@@ -28,8 +33,8 @@ internal sealed class ProbeRun : IDisposable
         Trainer = new LLaVATrainer(_peft, _tiny.Dataset(13), new TrainingOptions
         {
             OutputDirectory = folder, LearningRate = 0.01, ProjectorLearningRate = 0.003, WeightDecay = 0.01, MaxSteps = steps, BatchSize = 2, AccumulationSteps = 2,
-            Optimizer = optimizer, WarmupSteps = 2, Schedule = ScheduleKind.Cosine, MaxLength = 256, DataWorkers = 1, LoggingSteps = 2, Seed = 19,
-            SaveStrategy = SaveStrategy.Steps, SaveSteps = SaveSteps, SaveTotalLimit = 2,
+            Optimizer = optimizer, WarmupSteps = 2, Schedule = ScheduleKind.Cosine, MaxLength = 256, DataWorkers = save ? 1 : 0, LoggingSteps = 2, Seed = 19,
+            SaveStrategy = save ? SaveStrategy.Steps : SaveStrategy.None, SaveSteps = SaveSteps, SaveTotalLimit = 2,
         }, observers);
         Checkpoint = TrainingCheckpoint.Latest(folder);
         if (Checkpoint is not null) Trainer.ResumeFrom(Checkpoint);

@@ -1,7 +1,10 @@
+using Peft.Core;
 using Peft.Llava;
 using Peft.TrainingProbe;
 
 // train FOLDER STEPS OPTIMIZER: trains to the end and saves, from the newest checkpoint in the folder on; says where it is, so that it can be killed there.
+// interrupt FOLDER STEPS: trains until Ctrl-C. full FOLDER STEPS OUTPUT: trains on a small disk that is full after step 3, makes room, saves and ends in OUTPUT.
+// steps COUNT: trains many steps; fails if tensors are left or resident memory grows by more than 1 %.
 switch (args)
 {
     case ["train", var folder, var steps, var optimizer]:
@@ -13,8 +16,28 @@ switch (args)
         }
         Console.WriteLine("done");
         return 0;
+    case ["interrupt", var folder, var steps]:
+        using (var interrupt = new InterruptToken(() => Console.WriteLine("interrupted")))
+        using (var run = new ProbeRun(folder, int.Parse(steps), OptimizerKind.AdamW, new Announcer()))
+        {
+            try
+            {
+                run.Trainer.Train(interrupt.Token);
+                return 0;
+            }
+            catch (TrainingCanceledException e)
+            {
+                Console.WriteLine(e.Message);
+                return 130;
+            }
+        }
+    case ["full", var folder, var steps, var output]:
+        FullDisk.Train(folder, int.Parse(steps), output);
+        return 0;
+    case ["steps", var steps]:
+        return LongRun.Train(int.Parse(steps));
     default:
-        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER");
+        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER | interrupt FOLDER STEPS | full FOLDER STEPS OUTPUT | steps COUNT");
         return 2;
 }
 

@@ -47,7 +47,7 @@ public sealed class WrongBaseException : PeftException
     /// <param name="actual">The fingerprint of the base at hand.</param>
     public WrongBaseException(string folder, string expected, string actual)
         : base($"{folder}: the adapter was made on a base with fingerprint {expected}, and this base has {actual}; its output would be wrong. Load it onto its "
-            + $"own base, or remove {AdapterLineage.FileName} if you know that the two are the same.")
+            + $"own base, or set {nameof(AdapterOptions)}.{nameof(AdapterOptions.AllowOtherBase)} if you know better.")
     {
         Folder = folder;
         Expected = expected;

@@ -16,10 +16,13 @@ public sealed record AdapterOptions
     public bool Trainable { get; init; }
 
     /// <summary>
-    /// The fingerprint of the base's weights (<see cref="TensorFingerprint"/>), or null: it is saved with the adapters, and an adapter that was made
-    /// on another base is refused.
+    /// The fingerprint of the base's weights (<see cref="TensorFingerprint"/>), or null for what the base itself knows (<see cref="IFingerprintedBase"/>):
+    /// it is saved with the adapters, and an adapter that was made on another base is refused.
     /// </summary>
     public string? BaseFingerprint { get; init; }
+
+    /// <summary>Loads an adapter although it says that it was made on another base.</summary>
+    public bool AllowOtherBase { get; init; }
 
     /// <summary>Quantises and dequantises for <see cref="LoraInit.Loftq"/>; needed with that only.</summary>
     public ILoftqQuantizer? Loftq { get; init; }

@@ -14,6 +14,7 @@ internal sealed class LlavaLoader : IDisposable
     private readonly List<ITensorReader> _readers = [];
     private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = [];
     private readonly CheckpointFaults _faults = new();
+    private readonly SampledFingerprint _fingerprint = new();
     private HashSet<string>? _known;
     private HuggingFaceKeyStyle? _style;
     private CheckpointQuantization _quantization = CheckpointQuantization.None;
@@ -27,7 +28,11 @@ internal sealed class LlavaLoader : IDisposable
         return loader.Load();
     }
 
-    public void Dispose() => _readers.ForEach(r => r.Dispose());
+    public void Dispose()
+    {
+        _fingerprint.Dispose();
+        _readers.ForEach(r => r.Dispose());
+    }
 
     private LlavaModel Load()
     {
@@ -44,7 +49,7 @@ internal sealed class LlavaLoader : IDisposable
         }
         _faults.ThrowIfAny(_folder);
         var (model, head) = new ModelAssembler(config, Take, _options.Storage ?? _quantization.Store, Stored).Build();
-        return new LlavaModel(config, model, head);
+        return new LlavaModel(config, model, head) { BaseFingerprint = _fingerprint.Digest() };
     }
 
     private ITensorReader Open(string folder)
@@ -59,6 +64,7 @@ internal sealed class LlavaLoader : IDisposable
     {
         var (reader, key) = _places[name];
         var mapped = reader.Map(key);
+        _fingerprint.Add(name, mapped);
         var dtype = DtypeOf(name) ?? mapped.dtype;
         var device = _options.Device ?? CPU;
         if (dtype == mapped.dtype && device.type == DeviceType.CPU) return mapped;
@@ -77,7 +83,11 @@ internal sealed class LlavaLoader : IDisposable
     private FrozenLinear? Stored(string path, Tensor? bias)
     {
         var (reader, key) = _places[path + ".weight"];
-        return _quantization.Read(reader, key, path, bias, _options.Device);
+        var stored = _quantization.Read(reader, key, path, bias, _options.Device);
+        if (stored is null) return null;
+        using var packed = reader.Map(key);
+        _fingerprint.Add(path + ".weight", packed);
+        return stored;
     }
 
     private LlavaConfig FindTower(LlavaConfig config, ITensorReader reader)

@@ -13,11 +13,14 @@ public static class TrainedFolder
     /// <param name="model">The base; it stays the caller's, but its projector has the run's values afterwards.</param>
     /// <param name="folder">The run's folder.</param>
     /// <param name="adapterName">The name the adapter gets.</param>
+    /// <param name="options">How the adapter is loaded; null for the defaults.</param>
     /// <returns>The handle of the adapters; disposing it takes them off again, the projector's values stay.</returns>
     /// <exception cref="AdapterFolderException">The folder holds no adapter.</exception>
     /// <exception cref="AdapterTensorsException">The adapter does not fit the model.</exception>
+    /// <exception cref="WrongBaseException">It was trained on another base, and <see cref="AdapterOptions.AllowOtherBase"/> is not set; nothing has changed.</exception>
     /// <exception cref="CheckpointMismatchException">The other values do not fit the model; it is as it was, without adapters.</exception>
-    public static PeftModel Load(LlavaModel model, string folder, string adapterName = PeftModelExtensions.DefaultAdapter)
+    public static PeftModel Load(
+        LlavaModel model, string folder, string adapterName = PeftModelExtensions.DefaultAdapter, AdapterOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(folder);
@@ -26,7 +29,7 @@ public static class TrainedFolder
         using var noGrad = torch.no_grad();
         var tower = model.Parameters(ModelPart.VisionTower).Where(p => p.Name.EndsWith(".bias", StringComparison.Ordinal))
             .Select(p => (p.Parameter, Copy: p.Parameter.clone().DetachFromDisposeScope())).ToList();
-        var peft = PeftModel.Load(model, folder, adapterName);
+        var peft = PeftModel.Load(model, folder, adapterName, options);
         try
         {
             foreach (var (parameter, copy) in tower) parameter.copy_(copy);

@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Security.Cryptography;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -11,6 +9,8 @@ public sealed partial class LLaVATrainer
     private TrainingState? _resumed;
     private string? _bestFolder;
     private StepBoundary? _saved;
+    private DataFingerprint? _dataNow;
+    private string? _baseNow;
 
     /// <summary>
     /// Makes <see cref="Train"/> go on where a checkpoint of the same run was written: weights, optimizer state, place in the data, random streams
@@ -26,8 +26,8 @@ public sealed partial class LLaVATrainer
         var state = TrainingState.Read(checkpoint);
         var problems = Rules().Where(r => state.Rules.GetValueOrDefault(r.Key) != r.Value)
             .Select(r => $"{r.Key} is {r.Value} and was {state.Rules.GetValueOrDefault(r.Key, "not there")}").ToList();
-        if (state.Data != DataFingerprint()) problems.Add("the data set is another one, or in another order");
-        if (state.Base != BaseFingerprint()) problems.Add("the base model is another one");
+        if (state.Data.DifferenceTo(DataNow) is { } difference) problems.Add(difference);
+        if (state.Base != BaseNow) problems.Add("the base model is another one");
         if (problems.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", problems);
         string optimizerFile = Path.Combine(checkpoint, TrainingState.OptimizerFileName);
         using var reader = SafetensorsReader.Open(optimizerFile);
@@ -64,23 +64,42 @@ public sealed partial class LLaVATrainer
         StepsDone = state.Position.Steps;
         SkippedSteps = state.SkippedSteps;
         _resumed = state;
+        LastCheckpoint = checkpoint;
     }
 
-    /// <summary>A checkpoint folder appears whole or not at all: it is written under another name, read back, and renamed.</summary>
-    private void SaveCheckpoint(StepBoundary boundary)
+    /// <summary>The newest whole checkpoint that this trainer wrote or went on from; null if there is none.</summary>
+    public string? LastCheckpoint { get; private set; }
+
+    /// <summary>
+    /// Writes a checkpoint of the last step that was done, for a training that ended by an exception or was stopped: everything is still in memory. A
+    /// checkpoint appears whole or not at all: it is written under another name, read back, and renamed. Of several processes only the first one writes.
+    /// </summary>
+    /// <param name="directory">The folder it goes into as <c>checkpoint-N</c>; null for <see cref="TrainingOptions.OutputDirectory"/>. Made if need be.</param>
+    /// <returns>The checkpoint, for <see cref="ResumeFrom"/>.</returns>
+    /// <exception cref="CheckpointSaveException">It could not be written; nothing is lost.</exception>
+    /// <exception cref="InvalidOperationException">This trainer has done no step, or has loaded the best weights since.</exception>
+    public string SaveCheckpoint(string? directory = null)
+        => SaveCheckpoint(_boundary ?? throw new InvalidOperationException("There is no step to resume from: this trainer has done none, or has loaded the best weights at its end. Call Train first, or SaveModel for the results."), directory);
+
+    private string SaveCheckpoint(StepBoundary boundary, string? directory = null)
     {
-        string name = TrainingCheckpoint.NameOf(boundary.Position.Steps);
-        using var folder = AtomicFolder.Begin(Path.Combine(Options.OutputDirectory, name));
-        string pending = folder.PendingPath;
-        Save(pending, useCache: false);
-        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, pending, Options.MaxLength);
-        using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(pending, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
-        _scaler?.Save(Path.Combine(pending, TrainingState.ScalerFileName));
-        StateAt(boundary).Write(pending);
-        Verify(pending);
-        folder.Commit();
-        _saved = boundary;
-        RemoveOldCheckpoints();
+        string parent = directory ?? Options.OutputDirectory, target = Path.Combine(parent, TrainingCheckpoint.NameOf(boundary.Position.Steps));
+        if (!Saves) return target;
+        try
+        {
+            OutputFolder.Create(parent);
+            using var folder = AtomicFolder.Begin(target);
+            Fill(folder.PendingPath, boundary);
+            folder.Commit();
+            _saved = boundary;
+            LastCheckpoint = target;
+            RemoveOldCheckpoints();
+        }
+        catch (PeftException e)
+        {
+            throw new CheckpointSaveException(boundary.Position.Steps, LastCheckpoint, e);
+        }
+        return target;
     }
 
     /// <summary>Puts the weights of the best evaluation into the model.</summary>
@@ -89,12 +108,30 @@ public sealed partial class LLaVATrainer
         if (best.Step == StepsDone) return;
         using var weights = new SavedWeights(_bestFolder!, _trained);
         weights.CopyTo([.. _trained.Trained]);
+        _boundary = null;   // its moments are not those of these weights
     }
 
-    private void Verify(string folder)
+    /// <summary>Saves once for trial, so that what cannot be saved is known before the first step and not after hours.</summary>
+    private void TrySave()
     {
-        using var weights = new SavedWeights(folder, _trained);
-        weights.Verify([.. _trained.Trained]);
+        try
+        {
+            using var folder = AtomicFolder.Begin(Path.Combine(Options.OutputDirectory, TrainingCheckpoint.NameOf(0)));
+            Fill(folder.PendingPath, boundary: null);
+        }
+        catch (PeftException e)
+        {
+            throw new CheckpointSaveException(0, LastCheckpoint, e);
+        }
+    }
+
+    private void Fill(string folder, StepBoundary? boundary)
+    {
+        Save(folder, useCache: false);
+        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
+        using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(folder, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
+        _scaler?.Save(Path.Combine(folder, TrainingState.ScalerFileName));
+        if (boundary is not null) StateAt(boundary).Write(folder);
     }
 
     private void RemoveOldCheckpoints()
@@ -115,8 +152,8 @@ public sealed partial class LLaVATrainer
         SkippedSteps = SkippedSteps,
         Evaluations = Options.Evaluation.Strategy == EvaluationStrategy.None ? null : _evaluator.State,
         Rules = Rules(),
-        Data = DataFingerprint(),
-        Base = BaseFingerprint(),
+        Data = DataNow,
+        Base = BaseNow,
     };
 
     private Dictionary<string, string> Rules() => new()
@@ -133,20 +170,18 @@ public sealed partial class LLaVATrainer
         [nameof(TrainingOptions.MaxLength)] = Options.MaxLength.ToString(CultureInfo.InvariantCulture),
     };
 
-    private string DataFingerprint()
-    {
-        byte[] lengths = new byte[4 * _data.Count];
-        for (int i = 0; i < _data.Count; i++) BinaryPrimitives.WriteInt32LittleEndian(lengths.AsSpan(4 * i), _data.ModalityLengths[i]);
-        return Convert.ToHexStringLower(SHA256.HashData(lengths));
-    }
+    private DataFingerprint DataNow => _dataNow ??= DataFingerprint.Of(_data);
 
-    /// <summary>Names, dtypes and shapes of all frozen parameters, and the contents of the vectors among them: enough to know the base, at no cost.</summary>
-    private string BaseFingerprint()
+    private string BaseNow => _baseNow ??= FrozenWeights();
+
+    /// <summary>Names, dtypes, shapes and sampled contents of all that is frozen; and of the checkpoint the base was loaded from, where quantisation keeps less.</summary>
+    private string FrozenWeights()
     {
-        var frozen = _trained.Parameters.Where(p => !p.Parameter.requires_grad).ToList();
-        var index = frozen.SelectMany(p => System.Text.Encoding.UTF8.GetBytes($"{p.Name} {p.Parameter.dtype} ({string.Join(',', p.Parameter.shape)})\n")).ToArray();
-        var vectors = frozen.Where(p => p.Parameter.dim() == 1).ToDictionary(p => p.Name, p => (Tensor)p.Parameter, StringComparer.Ordinal);
-        return Convert.ToHexStringLower(SHA256.HashData([.. index, .. System.Text.Encoding.UTF8.GetBytes(TensorFingerprint.OfContent(vectors))]));
+        using var fingerprint = new SampledFingerprint();
+        foreach (var (name, parameter) in _trained.Parameters)
+            if (!parameter.requires_grad) fingerprint.Add(name, parameter);
+        foreach (var (name, buffer) in _trained.Model.named_buffers()) fingerprint.Add(name, buffer);
+        return $"{fingerprint.Digest()} {_trained.Model.BaseFingerprint}".TrimEnd();
     }
 
     private string? BaseFolder

@@ -7,11 +7,12 @@ public sealed partial class LLaVATrainer
 {
     /// <summary>
     /// Writes what was trained as LLaVA does. Adapters: <c>adapter_model.safetensors</c>, <c>adapter_config.json</c>,
-    /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c> with the tokenizer's
+    /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c>, in several files beyond <see cref="TrainingOptions.MaxShardBytes"/>, with the tokenizer's
     /// files. Each with <c>config.json</c> and <c>trainer_state.json</c>. Of several processes only the first one writes.
     /// </summary>
     /// <param name="folder">The folder; null for <see cref="TrainingOptions.OutputDirectory"/>. Made if need be.</param>
     /// <exception cref="FileWriteException">The operating system refused; earlier files are as they were, and the weights are still in memory.</exception>
+    /// <exception cref="CheckpointException">What was written does not read back as it is in memory, or is of no use; the weights are still in memory.</exception>
     public void SaveModel(string? folder = null)
     {
         if (Saves) Save(folder ?? Options.OutputDirectory, useCache: true);
@@ -25,6 +26,14 @@ public sealed partial class LLaVATrainer
         else SaveProjector(folder);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
         AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, _bestFolder, Options, _plan));
+        Verify(folder);
+    }
+
+    /// <summary>Reads back what was written: names, shapes, and every value, which has to be finite and the model's own.</summary>
+    private void Verify(string folder)
+    {
+        using var weights = new SavedWeights(folder, _trained);
+        weights.Verify([.. _trained.Trained], _moved);
     }
 
     private void SaveAdapter(PeftModel peft, string folder)
@@ -45,7 +54,7 @@ public sealed partial class LLaVATrainer
     private void SaveWhole(string folder)
     {
         var state = Copies(_ => true);
-        Write(state, () => SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), state, SafetensorsWriter.PyTorchMetadata));
+        Write(state, () => ShardedWriter.Write(folder, state, maxShardBytes: Options.MaxShardBytes));
         if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
     }
 

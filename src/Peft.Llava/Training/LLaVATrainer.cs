@@ -24,6 +24,7 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly IProcessGroup _group;
     private readonly GradientExchange _exchange;
     private bool _began;
+    private bool _moved;
     private StepBoundary? _boundary;
 
     /// <summary>Creates a trainer of adapters (and of the projector, by <see cref="TrainingOptions.Trainable"/>).</summary>
@@ -163,7 +164,9 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <exception cref="TrainingCanceledException">The token was cancelled.</exception>
     /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite; no weight has moved in that step.</exception>
     /// <exception cref="NoSupervisedTokensException">A step has nothing to learn (not in the LLaVA-exact mode).</exception>
-    /// <exception cref="FileWriteException">A checkpoint could not be written; earlier files are as they were.</exception>
+    /// <exception cref="TrainingMemoryException">The memory did not suffice for a step.</exception>
+    /// <exception cref="CheckpointSaveException">A checkpoint, or the trial before the first step, could not be written; nothing is lost.</exception>
+    /// <exception cref="FileWriteException">The output folder cannot be written.</exception>
     public TrainingSummary Train(CancellationToken cancellation = default)
     {
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
@@ -175,6 +178,7 @@ public sealed partial class LLaVATrainer : IDisposable
             TrainingCheckpoint.Sweep(Options.OutputDirectory);
         }
         Tf32.Apply(Options);
+        if (Saves) TrySave();
         var dropout = new TrainingDropout(Options.Seed, _group.Rank);
         using var mode = _trained.Training(Options, dropout);
         using var random = _resumed is null ? TorchSeed.Use(Options.Seed) : TorchSeed.Use(_resumed.TorchRandom);
@@ -195,7 +199,7 @@ public sealed partial class LLaVATrainer : IDisposable
         catch (Exception e) when (cancellation.IsCancellationRequested && e is OperationCanceledException or ProcessGroupException)
         {
             if (Saves && Options.SaveStrategy != SaveStrategy.None && _boundary is { } last && last != _saved) SaveCheckpoint(last);
-            throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation);
+            throw new TrainingCanceledException(StepsDone, _plan.TotalSteps, e, cancellation, _boundary is not null && _boundary == _saved ? LastCheckpoint : null);
         }
         if (Options.Evaluation.LoadBestAtEnd && _evaluator.Best is { } best) LoadBest(best);
         var summary = _history.Finish(whole.Elapsed.TotalSeconds, stopped && StepsDone < _plan.TotalSteps) with { Best = _evaluator.Best };
@@ -213,9 +217,10 @@ public sealed partial class LLaVATrainer : IDisposable
             SetRates(StepsDone - SkippedSteps);
             double[] rates = [.. Groups.Select(g => g.Rate)];
             double scale = _scaler?.Scale ?? 1;
-            var result = step.Run(work.Plan.Number, work.Batches, () => OnGradients(work.Plan.Number), cancellation);
+            var result = Run(step, work, cancellation);
             StepsDone++;
             if (result.Skipped) SkippedSteps++;
+            else _moved |= result.Norm.Norm > 0 && rates.Any(r => r > 0);
             SetRates(StepsDone - SkippedSteps);
             var report = new StepReport
             {
@@ -258,6 +263,18 @@ public sealed partial class LLaVATrainer : IDisposable
     {
         using var random = TorchSeed.Keep();
         return _evaluator.After(step, loss, _plan.TotalSteps, Model, Evaluation, cancellation);
+    }
+
+    private StepResult Run(TrainStep step, StepWork work, CancellationToken cancellation)
+    {
+        try
+        {
+            return step.Run(work.Plan.Number, work.Batches, () => OnGradients(work.Plan.Number), cancellation);
+        }
+        catch (Exception e) when (OutOfMemory.Is(e))
+        {
+            throw OutOfMemory.Describe(e, work, _trained, Options, step.UpdateBegan, LastCheckpoint);
+        }
     }
 
     private bool Observe(StepReport report)

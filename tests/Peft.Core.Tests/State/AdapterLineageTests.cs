@@ -74,8 +74,9 @@ public sealed class AdapterLineageTests : IDisposable
     {
         using (var peft = _net.GetPeftModel(Config, options: new AdapterOptions { BaseFingerprint = "abc" })) peft.Save(_folder);
         var e = Assert.Throws<WrongBaseException>(() => PeftModel.Load(_net, _folder, options: new AdapterOptions { BaseFingerprint = "def" }));
-        Assert.Equal($"{_folder}: the adapter was made on a base with fingerprint abc, and this base has def; its output would be wrong. Load it onto its own base, or remove "
-            + "adapter_lineage.json if you know that the two are the same.", e.Message);
+        Assert.Equal($"{_folder}: the adapter was made on a base with fingerprint abc, and this base has def; its output would be wrong. Load it onto its own base, or set "
+            + "AdapterOptions.AllowOtherBase if you know better.", e.Message);
+        PeftModel.Load(_net, _folder, options: new AdapterOptions { BaseFingerprint = "def", AllowOtherBase = true }).Dispose();
         PeftModel.Load(_net, _folder, options: new AdapterOptions { BaseFingerprint = "abc" }).Dispose();
         PeftModel.Load(_net, _folder).Dispose();
     }

@@ -131,7 +131,7 @@ public sealed class LLaVATrainerTests
         using var before = Weights(run);
         var e = Assert.Throws<NonFiniteLossException>(() => trainer.Train());
         using var after = Weights(run);
-        Assert.Equal("In step 1 the loss is NaN; the weights are those after step 0. Samples: s2, s3. Look at these samples, lower the learning rate, or check the base's weights.", e.Message);
+        Assert.Equal("In step 1 the loss is NaN; the weights are those after step 0. Samples: s2, s3. The pixels are not finite before any module sees them (tile 0 of 2). Look at these samples, lower the learning rate, or check the base's weights.", e.Message);
         Assert.Equal(["s2", "s3"], e.SampleIds);
         Assert.Equal(1, e.Step);
         Assert.True(double.IsNaN(e.Value));

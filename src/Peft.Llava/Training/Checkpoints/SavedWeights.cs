@@ -7,7 +7,7 @@ namespace Peft.Llava;
 internal sealed class SavedWeights : IDisposable
 {
     private static readonly string[] Files =
-        [AdapterFolder.SafetensorsName, AdapterFolder.BinName, NonLoraTrainables.FileName, "mm_projector.bin", "model.safetensors"];
+        [AdapterFolder.SafetensorsName, AdapterFolder.BinName, NonLoraTrainables.FileName, "mm_projector.bin"];
 
     private readonly string _folder;
     private readonly List<ITensorReader> _readers = [];
@@ -21,6 +21,7 @@ internal sealed class SavedWeights : IDisposable
             string path = Path.Combine(folder, name);
             if (File.Exists(path)) _readers.Add(Path.GetExtension(name) == ".bin" ? PickleReader.Open(path) : SafetensorsReader.Open(path));
         }
+        if (File.Exists(Path.Combine(folder, "model.safetensors")) || File.Exists(Path.Combine(folder, "model.safetensors.index.json"))) _readers.Add(TensorFiles.Open(folder));
         _fileNames = model.FileNames();
     }
 
@@ -51,7 +52,9 @@ internal sealed class SavedWeights : IDisposable
     }
 
     /// <summary>Reads everything back and compares it with what is in memory.</summary>
-    public void Verify(IReadOnlyList<NamedParameter> parameters)
+    /// <param name="parameters">What is trained.</param>
+    /// <param name="moved">Whether a step has moved weights: an adapter whose B is zero everywhere has then learned nothing.</param>
+    public void Verify(IReadOnlyList<NamedParameter> parameters, bool moved)
     {
         var faults = Faults(parameters);
         using var noGrad = no_grad();
@@ -64,6 +67,8 @@ internal sealed class SavedWeights : IDisposable
                 if (!value.isfinite().all().item<bool>()) faults.Add($"'{name}' holds values that are not finite");
                 else if (value.dtype != parameter.dtype || value.ne(parameter.cpu()).any().item<bool>()) faults.Add($"'{name}' differs from the model's");
             }
+            var factors = parameters.Where(p => p.Name.Contains("lora_B", StringComparison.Ordinal) || p.Name.Contains("lora_embedding_B", StringComparison.Ordinal)).ToList();
+            if (moved && factors.Count > 0 && !factors.Exists(IsNonZero)) faults.Add($"lora_B is zero in all {factors.Count} layers although steps were done, so the adapter does nothing");
         }
         if (faults.Count > 0)
             throw new CheckpointException(_folder, $"it does not read back as it was written: {string.Join("; ", faults.Take(5))}{(faults.Count > 5 ? "; …" : "")}",
@@ -71,6 +76,13 @@ internal sealed class SavedWeights : IDisposable
     }
 
     public void Dispose() => _readers.ForEach(r => r.Dispose());
+
+    private bool IsNonZero(NamedParameter parameter)
+    {
+        using var value = Load(parameter.Name);
+        using var count = value.count_nonzero();
+        return count.item<long>() > 0;
+    }
 
     private Tensor Load(string name)
     {

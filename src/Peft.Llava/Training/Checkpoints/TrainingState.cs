@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using Peft.Core;
 
@@ -14,7 +15,7 @@ internal sealed record TrainingState
     /// <summary>The gradient scaler's state, under transformers' name; in float16 only.</summary>
     public const string ScalerFileName = "scaler.pt";
 
-    private const int CurrentVersion = 1;
+    private const int CurrentVersion = 2;
 
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -44,10 +45,10 @@ internal sealed record TrainingState
     /// <summary>What decides the order of samples and the rule of a step; a resume with other values would be another run.</summary>
     public required Dictionary<string, string> Rules { get; init; }
 
-    /// <summary>SHA-256 over the samples' lengths.</summary>
-    public required string Data { get; init; }
+    /// <summary>What the samples were.</summary>
+    public required DataFingerprint Data { get; init; }
 
-    /// <summary>SHA-256 over the frozen parameters' names, dtypes and shapes, and the contents of the vectors among them.</summary>
+    /// <summary>What the frozen weights were.</summary>
     public required string Base { get; init; }
 
     public static TrainingState Read(string folder)
@@ -58,11 +59,12 @@ internal sealed record TrainingState
                 "Give a checkpoint-N folder of this trainer; TrainingCheckpoint.Latest finds the newest.");
         try
         {
-            var state = JsonSerializer.Deserialize<TrainingState>(File.ReadAllBytes(path), Json)!;
-            if (state.Version == CurrentVersion) return state;
-            throw new CheckpointException(folder, $"its {FileName} has version {state.Version} and this library writes version {CurrentVersion}", "Resume with the library that wrote it.");
+            byte[] text = File.ReadAllBytes(path);
+            int version = (int?)JsonNode.Parse(text)?[nameof(Version)] ?? 0;   // another version may have other fields
+            if (version == CurrentVersion) return JsonSerializer.Deserialize<TrainingState>(text, Json)!;
+            throw new CheckpointException(folder, $"its {FileName} has version {version} and this library writes version {CurrentVersion}", "Resume with the library that wrote it.");
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or IOException or UnauthorizedAccessException)
         {
             throw new CheckpointException(folder, $"its {FileName} can't be read ({e.Message.TrimEnd('.')})", "Resume from the checkpoint before it.", e);
         }

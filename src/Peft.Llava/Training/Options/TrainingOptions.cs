@@ -126,6 +126,9 @@ public sealed record TrainingOptions
     /// <summary>Writes the adapter as <c>adapter_model.bin</c> in place of safetensors.</summary>
     public bool SaveAdapterAsPickle { get; init; }
 
+    /// <summary>The most bytes of tensors in one file of a whole model that is saved; more are split as transformers does (<c>max_shard_size</c>).</summary>
+    public long MaxShardBytes { get; init; } = ShardedWriter.DefaultShardBytes;
+
     /// <summary>Steps between the entries of <c>trainer_state.json</c>'s history.</summary>
     public int LoggingSteps { get; init; } = 500;
 
@@ -216,6 +219,7 @@ public sealed record TrainingOptions
         Want(DataWorkers >= 0, $"DataWorkers {DataWorkers} is negative; 0 prepares batches between the steps");
         Want(SaveStrategy != SaveStrategy.Steps || SaveSteps > 0, $"SaveSteps {SaveSteps} is not positive; choose SaveStrategy.None to save at the end only");
         Want(SaveTotalLimit is null or > 0, $"SaveTotalLimit {SaveTotalLimit} is not positive; null keeps all checkpoints");
+        Want(MaxShardBytes > 0, $"MaxShardBytes {MaxShardBytes} is not positive");
         Want(LoggingSteps > 0, $"LoggingSteps {LoggingSteps} is not positive");
         Want(Schedule != ScheduleKind.Polynomial || LearningRate > 1e-7, $"the polynomial schedule ends at 1E-07 and cannot start at LearningRate {LearningRate:R}");
         problems.AddRange(Evaluation.Problems().Select(p => $"Evaluation.{p}"));

@@ -21,6 +21,13 @@ public interface ITrainingData
     /// <param name="cancellation">Stops the work.</param>
     IReadOnlyList<int> CountTokens(CancellationToken cancellation = default) => [.. ModalityLengths.Select(Math.Abs)];
 
+    /// <summary>
+    /// What makes a sample this one, as text: a checkpoint keeps a hash over all samples, and a run that resumes with other samples, or the same in
+    /// another order, is refused. By default the length alone.
+    /// </summary>
+    /// <param name="index">The sample's number.</param>
+    string ContentOf(int index) => ModalityLengths[index].ToString(System.Globalization.CultureInfo.InvariantCulture);
+
     /// <summary>Makes the batch of some samples.</summary>
     /// <param name="indices">Sample numbers.</param>
     /// <returns>A fresh batch on the CPU, with labels; the caller disposes it.</returns>

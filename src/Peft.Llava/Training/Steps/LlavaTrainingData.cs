@@ -27,6 +27,16 @@ public sealed class LlavaTrainingData : ITrainingData
     /// <inheritdoc/>
     public IReadOnlyList<int> ModalityLengths => Dataset.ModalityLengths;
 
+    /// <summary>Id, conversation, and the names and sizes of the image files; their pixels are not read.</summary>
+    /// <param name="index">The sample's number.</param>
+    public string ContentOf(int index)
+    {
+        var sample = Dataset.Samples[index];
+        // The unit separator stands in no id, role or file name.
+        return string.Join('\x1f', sample.Turns.SelectMany(t => new[] { t.From, t.Value }).Prepend(sample.Id)
+            .Concat(sample.Images.SelectMany(i => new[] { i, SizeOf(Dataset.Encoder.PathOf(i)) })));
+    }
+
     /// <inheritdoc/>
     /// <remarks>Every conversation is encoded, by several threads; pictures are decoded only where their number of tiles depends on their size.</remarks>
     /// <exception cref="SampleException">A sample cannot be trained on.</exception>
@@ -68,5 +78,11 @@ public sealed class LlavaTrainingData : ITrainingData
         {
             samples.ForEach(s => s.Dispose());
         }
+    }
+
+    private static string SizeOf(string path)
+    {
+        var file = new FileInfo(path);
+        return file.Exists ? file.Length.ToString(System.Globalization.CultureInfo.InvariantCulture) : "";
     }
 }

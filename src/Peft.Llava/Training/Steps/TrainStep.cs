@@ -36,6 +36,9 @@ public sealed class TrainStep(
     private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
     private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
 
+    /// <summary>Whether the last step's update had begun when it threw, so that weights may have moved.</summary>
+    internal bool UpdateBegan { get; private set; }
+
     private bool Exact => weighting == StepWeighting.LlavaExact;
 
     /// <summary>Does a step with the rates that the optimizer's groups have.</summary>
@@ -52,6 +55,7 @@ public sealed class TrainStep(
     {
         ArgumentNullException.ThrowIfNull(microBatches);
         using var scope = NewDisposeScope();
+        UpdateBegan = false;
         try
         {
             long supervised = (long)Sum(microBatches.Sum(b => b.SupervisedTokens));
@@ -66,7 +70,7 @@ public sealed class TrainStep(
                     cancellation.ThrowIfCancellationRequested();
                     dropout?.Begin(step, losses.Count);
                     compute.Start();
-                    losses.Add(Backward(step, batch, supervised));
+                    losses.Add(Backward(step, losses.Count, batch, supervised));
                     compute.Stop();
                 }
             }
@@ -83,11 +87,12 @@ public sealed class TrainStep(
             compute.Stop();
             bool overflow = !double.IsFinite(norm.Norm);
             if (overflow && scaler is not { CanFall: true })
-                throw new NonFiniteLossException(step, "the gradient", norm.Norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
+                throw BrokenGradient(step, microBatches, supervised, norm.Norm);
             if (!overflow)
             {
                 onGradients?.Invoke();
                 compute.Start();
+                UpdateBegan = true;
                 optimizer.Step(norm.Factor);
                 compute.Stop();
             }
@@ -118,7 +123,7 @@ public sealed class TrainStep(
         _sinceRelease.Restart();
     }
 
-    private double Backward(int step, LlavaBatch batch, long supervisedInStep)
+    private double Backward(int step, int number, LlavaBatch batch, long supervisedInStep)
     {
         // The mean over no token is NaN and its gradient zero: LLaVA's step goes on with that.
         if (batch.SupervisedTokens == 0) return double.NaN;
@@ -127,12 +132,32 @@ public sealed class TrainStep(
         dropout?.Replay();
         using var share = sum / (Exact ? (double)count * accumulationSteps : supervisedInStep);
         double loss = sum.item<float>() / count;
-        if (!double.IsFinite(loss)) throw new NonFiniteLossException(step, "the loss", loss, batch.SampleIds);
+        if (!double.IsFinite(loss)) throw new NonFiniteLossException(step, "the loss", loss, batch.SampleIds, Source(step, number, batch));
         // A batch that nothing trained takes part in (the projector alone is trained, and there is no image) has no graph.
         if (!share.requires_grad) return loss;
         using var scaled = scaler is null ? null : share * scaler.Scale;
         (scaled ?? share).backward();
         return loss;
+    }
+
+    private NonFiniteSource? Source(int step, int number, LlavaBatch batch)
+    {
+        dropout?.Begin(step, number);
+        return NonFiniteSource.InForward(model, batch);
+    }
+
+    /// <summary>Finds the micro-batch whose own gradient is not finite, by passing each again on its own.</summary>
+    private NonFiniteLossException BrokenGradient(int step, IReadOnlyList<LlavaBatch> microBatches, long supervised, double norm)
+    {
+        for (int number = 0; number < microBatches.Count; number++)
+        {
+            optimizer.ZeroGrad();
+            dropout?.Begin(step, number);
+            Backward(step, number, microBatches[number], supervised);
+            if (NonFiniteSource.InGradients(model, optimizer.Groups.SelectMany(g => g.Parameters)) is not { } found) continue;
+            return new NonFiniteLossException(step, "the gradient", norm, microBatches[number].SampleIds, Source(step, number, microBatches[number]) ?? found);
+        }
+        return new NonFiniteLossException(step, "the gradient", norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
     }
 
     /// <summary>

@@ -11,10 +11,16 @@ internal sealed class TrainingProcess : IDisposable
     private readonly Task<string> _errors;
 
     public TrainingProcess(params string[] arguments)
+        : this([], arguments)
+    {
+    }
+
+    /// <summary>Starts it by another command, which gets dotnet and its arguments behind its own.</summary>
+    public TrainingProcess(string[] command, string[] arguments)
     {
         string configuration = AppContext.BaseDirectory.Contains("Release", StringComparison.Ordinal) ? "Release" : "Debug";
         string probe = Path.Combine(Repository.Root, "tests", "Peft.TrainingProbe", "bin", configuration, "net10.0", "Peft.TrainingProbe.dll");
-        _process = Process.Start(new ProcessStartInfo("dotnet", [probe, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        _process = Process.Start(new ProcessStartInfo(command.Length == 0 ? "dotnet" : command[0], [.. command.Skip(1), .. command.Length == 0 ? Array.Empty<string>() : ["dotnet"], probe, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         _errors = _process.StandardError.ReadToEndAsync();
     }
 

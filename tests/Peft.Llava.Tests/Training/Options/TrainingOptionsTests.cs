@@ -137,7 +137,7 @@ public sealed class TrainingOptionsTests
         var bad = new TrainingOptions
         {
             LearningRate = 0, ProjectorLearningRate = -2, WeightDecay = -0.1, AdamBeta1 = 1, AdamBeta2 = -1, AdamEpsilon = 0, MaxGradNorm = -1, WarmupRatio = 1.5,
-            WarmupSteps = -3, ScheduleCycles = 0, Epochs = 0, BatchSize = 0, AccumulationSteps = 0, MaxLength = 0, DataWorkers = -1, SaveSteps = 0, SaveTotalLimit = 0,
+            WarmupSteps = -3, ScheduleCycles = 0, Epochs = 0, BatchSize = 0, AccumulationSteps = 0, MaxLength = 0, DataWorkers = -1, SaveSteps = 0, SaveTotalLimit = 0, MaxShardBytes = 0,
             LoggingSteps = 0, Evaluation = new EvaluationOptions { Steps = 0, BatchSize = -1, MetricForBest = "eval_", EarlyStoppingPatience = 0, EarlyStoppingThreshold = double.NaN, LoadBestAtEnd = true }, Schedule = ScheduleKind.Polynomial, Trainable = new TrainableParts(),
         };
         Assert.Equal(
@@ -160,6 +160,7 @@ public sealed class TrainingOptionsTests
             "DataWorkers -1 is negative; 0 prepares batches between the steps",
             "SaveSteps 0 is not positive; choose SaveStrategy.None to save at the end only",
             "SaveTotalLimit 0 is not positive; null keeps all checkpoints",
+            "MaxShardBytes 0 is not positive",
             "LoggingSteps 0 is not positive",
             "the polynomial schedule ends at 1E-07 and cannot start at LearningRate 0",
             "Evaluation.Steps 0 is not positive; choose EvaluationStrategy.None not to evaluate",
@@ -171,7 +172,7 @@ public sealed class TrainingOptionsTests
             "Evaluation.EarlyStoppingPatience needs evaluations; set Strategy to Steps or Epoch",
             "nothing is to be trained; choose TrainableParts.Lora(), ProjectorOnly() or Full()",
         ], bad.Problems());
-        Assert.StartsWith("The training settings have 28 problems:\n  - OutputDirectory", Assert.Throws<TrainingOptionsException>(bad.ThrowIfInvalid).Message, StringComparison.Ordinal);
+        Assert.StartsWith("The training settings have 29 problems:\n  - OutputDirectory", Assert.Throws<TrainingOptionsException>(bad.ThrowIfInvalid).Message, StringComparison.Ordinal);
         Assert.Empty(Sound.Problems());
     }
 
