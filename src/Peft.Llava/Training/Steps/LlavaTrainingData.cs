@@ -29,12 +29,14 @@ public sealed class LlavaTrainingData : ITrainingData
 
     /// <summary>Id, conversation, and the names and sizes of the image files; their pixels are not read.</summary>
     /// <param name="index">The sample's number.</param>
-    public string ContentOf(int index)
+    public string ContentOf(int index) => ContentOf(Dataset, index);
+
+    internal static string ContentOf(LlavaDataset dataset, int index)
     {
-        var sample = Dataset.Samples[index];
+        var sample = dataset.Samples[index];
         // The unit separator stands in no id, role or file name.
         return string.Join('\x1f', sample.Turns.SelectMany(t => new[] { t.From, t.Value }).Prepend(sample.Id)
-            .Concat(sample.Images.SelectMany(i => new[] { i, SizeOf(Dataset.Encoder.PathOf(i)) })));
+            .Concat(sample.Images.SelectMany(i => new[] { i, SizeOf(dataset.Encoder.PathOf(i)) })));
     }
 
     /// <inheritdoc/>

@@ -32,6 +32,13 @@ public sealed class MixtureTrainingData : ITrainingData
     /// <inheritdoc/>
     public IReadOnlyList<int> CountTokens(CancellationToken cancellation = default) => [.. _sources.SelectMany(s => s.CountTokens(cancellation))];
 
+    /// <inheritdoc cref="LlavaTrainingData.ContentOf(int)"/>
+    public string ContentOf(int index)
+    {
+        var (dataset, place) = Mixture.Find(index);
+        return LlavaTrainingData.ContentOf(dataset, place);
+    }
+
     /// <inheritdoc/>
     public LlavaBatch Batch(IReadOnlyList<int> indices)
     {

@@ -40,6 +40,17 @@ public sealed class DataFingerprintTests : IDisposable
         }
     }
 
+    [Fact]
+    public void A_mixture_s_samples_are_those_of_its_sources()
+    {
+        using var tiny = TinyLlava.Create(5);
+        var (first, second) = (tiny.Dataset(3), tiny.Dataset(5));
+        var mixture = new MixtureTrainingData(new DatasetMixture([new("first", first, 1), new("second", second, 2)]), tiny.Model.Config, 256);
+        var (one, other) = (new LlavaTrainingData(first, tiny.Model.Config, 256), new LlavaTrainingData(second, tiny.Model.Config, 256));
+        Assert.Equal(Enumerable.Range(0, 3).Select(i => "first/" + one.ContentOf(i)).Concat(Enumerable.Range(0, 5).Select(i => "second/" + other.ContentOf(i))), Enumerable.Range(0, 8).Select(mixture.ContentOf));
+        Assert.StartsWith("second/tiny-4\u001fhuman\u001f<image>\nWhat color", mixture.ContentOf(7), StringComparison.Ordinal);
+    }
+
     private string? Run(List<LlavaSample> samples, string? resume)
     {
         using var tiny = TinyLlava.Create(5);
