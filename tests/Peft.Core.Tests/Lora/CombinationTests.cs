@@ -24,8 +24,8 @@ public sealed class CombinationTests
         Check("There is no combination type 77; use one of Linear, Cat, Svd, Ties, TiesSvd, DareLinear, DareTies, DareLinearSvd, DareTiesSvd, MagnitudePrune, MagnitudePruneSvd.", ["a", "b"], [1, 1], (CombinationType)77);
         Check("Adapter 'dora' has use_dora, which cannot be combined; combine adapters of plain LoRA factors.", ["a", "dora"], [1, 1]);
         Check("Adapter 'whole' has modules_to_save, which cannot be combined; combine adapters of plain LoRA factors.", ["a", "whole"], [1, 1]);
-        Assert.Throws<AdapterNotFoundException>(() => peft.AddWeightedAdapter(["a", "nope"], [1, 1], "w"));
-        Assert.Throws<AdapterNameException>(() => peft.AddWeightedAdapter(["a", "b"], [1, 1], "a"));
+        Assert.Contains("There is no adapter 'nope'; there are a, b, dora, whole.", Assert.Throws<AdapterNotFoundException>(() => peft.AddWeightedAdapter(["a", "nope"], [1, 1], "w")).Message, StringComparison.Ordinal);
+        Assert.Contains("An adapter cannot be called 'a': the model has an adapter of that name; delete or rename it first.", Assert.Throws<AdapterNameException>(() => peft.AddWeightedAdapter(["a", "b"], [1, 1], "a")).Message, StringComparison.Ordinal);
         Assert.Equal(["a", "b", "dora", "whole"], peft.AdapterNames);
 
         void Check(string message, string[] adapters, double[] weights, CombinationType type = CombinationType.Cat, CombinationOptions? options = null)

@@ -85,7 +85,7 @@ public sealed class AtomicFileTests : IDisposable
     {
         string path = _folder.File("taken");
         Directory.CreateDirectory(path);
-        Assert.Throws<FileWriteException>(() => AtomicFile.WriteText(path, "x"));
+        Assert.StartsWith($"{path} could not be written: ", Assert.Throws<FileWriteException>(() => AtomicFile.WriteText(path, "x")).Message, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFiles(_folder.Path));
     }
 

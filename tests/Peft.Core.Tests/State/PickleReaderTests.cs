@@ -164,11 +164,11 @@ public sealed class PickleReaderTests : IDisposable
         TensorAssert.Equal(bytes.view(12, 2), reader.Map("u").In(scope), "u");
         TensorAssert.Equal(arange(6f), reader.Load("p").In(scope), "p");
         string odd = Write("}X\u0001\0\0\0f" + v3("float8_e4m3fn", "K\u0019\u0085") + "s.");
-        Assert.Throws<PickleFormatException>(() => PickleReader.Open(odd));
+        Assert.Contains(" does not fit into storage '0' of 24 elements", Assert.Throws<PickleFormatException>(() => PickleReader.Open(odd)).Message, StringComparison.Ordinal);
         string partly = Write("}X\u0001\0\0\0f" + v3("uint64", "K\u0002\u0085").Replace("K\u0018tQ", "K\u0017tQ") + "s.", storage: 23);
         Assert.Equal($"{partly}: storage '0' has 23 bytes, which are no whole elements of U64. {Again}", Assert.Throws<PickleFormatException>(() => PickleReader.Open(partly)).Message);
         string notDtype = Write(v3("float8_e4m3fn", "K\u0018\u0085").Replace("ctorch\nfloat8_e4m3fn\n", "N") + ".");
-        Assert.Throws<PickleRefusedException>(() => PickleReader.Open(notDtype));
+        Assert.Contains("asks for a tensor with unusual arguments (hooks or attributes)", Assert.Throws<PickleRefusedException>(() => PickleReader.Open(notDtype)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -88,7 +88,7 @@ public sealed class ShardedWriterTests : IDisposable
         ShardedWriter.Write(_folder.Path, [new("a", arange(3f)), new("b", arange(2f))], maxShardBytes: 12);
         string[] before = [.. Directory.GetFiles(_folder.Path).Order().Select(path => path + Convert.ToHexString(File.ReadAllBytes(path)))];
         var bad = zeros([1], dtype: ScalarType.ComplexFloat64);
-        Assert.Throws<TensorWriteException>(() => ShardedWriter.Write(_folder.Path, [new("a", arange(9f)), new("b", bad)], maxShardBytes: 12));
+        Assert.Contains("tensor 'b' is ComplexFloat64, which the format does not know", Assert.Throws<TensorWriteException>(() => ShardedWriter.Write(_folder.Path, [new("a", arange(9f)), new("b", bad)], maxShardBytes: 12)).Message, StringComparison.Ordinal);
         Assert.Throws<OperationCanceledException>(
             () => ShardedWriter.Write(_folder.Path, [new("a", arange(9f))], cancellation: new CancellationToken(canceled: true)));
         Assert.Equal(before, Directory.GetFiles(_folder.Path).Order().Select(path => path + Convert.ToHexString(File.ReadAllBytes(path))));
