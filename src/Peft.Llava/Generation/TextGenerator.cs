@@ -4,7 +4,10 @@ using static TorchSharp.torch;
 namespace Peft.Llava;
 
 /// <summary>Generates text after prompts with images: one pass over the prompts, then one token per sample and pass.</summary>
-/// <param name="model">The model; adapters that are on it take part.</param>
+/// <param name="model">
+/// The model; adapters that are on it take part, also one for each sample (<see cref="Peft.Core.PeftModel.WithAdaptersBySample"/>): samples that end
+/// leave the batch and take their adapters with them.
+/// </param>
 public sealed class TextGenerator(LlavaModel model)
 {
     /// <summary>Generates.</summary>
