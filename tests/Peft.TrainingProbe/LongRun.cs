@@ -47,7 +47,7 @@ internal static class LongRun
             if (report.Step != warmUp && report.Step % every != 0) return TrainingVerdict.Continue;
             Last = Resident();
             if (report.Step == warmUp) Base = Last;
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"step {report.Step}: {live} tensors, {Last / 1e6:F1} MB"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"step {report.Step}: {live} tensors, {Last / 1e6:F1} MB resident, {GC.GetTotalMemory(false) / 1e6:F2} MB of them managed"));
             return TrainingVerdict.Continue;
         }
 

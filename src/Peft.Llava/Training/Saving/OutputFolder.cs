@@ -27,7 +27,8 @@ internal static class OutputFolder
     public static void Probe(string path)
     {
         Create(path);
-        string probe = Path.Combine(path, $".probe-{Guid.NewGuid():N}");
+        // Named as temporary files are, so that a sweep removes what a killed process leaves.
+        string probe = Path.Combine(path, $".probe.{Guid.NewGuid():N}.tmp");
         AtomicFile.WriteText(probe, "Peft.Llava can write here.\n");
         File.Delete(probe);
     }

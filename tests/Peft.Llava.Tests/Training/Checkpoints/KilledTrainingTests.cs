@@ -40,7 +40,7 @@ public sealed partial class KilledTrainingTests : IDisposable
                 saved = run.Lines.Where(l => l.StartsWith("step ", StringComparison.Ordinal)).Select(l => int.Parse(l.AsSpan(5), CultureInfo.InvariantCulture))
                     .LastOrDefault(s => s % SaveSteps == 0);
             }
-            bool inside = Directory.Exists(folder) && Directory.EnumerateDirectories(folder, ".checkpoint-*").Any();
+            bool inside = Directory.Exists(folder) && Directory.EnumerateDirectories(folder, ".checkpoint-*").Any(f => Path.GetFileName(f) != ".checkpoint-0.tmp");
             string? newest = TrainingCheckpoint.Latest(folder);
             Log($"seed {seed}, {optimizer}, kill {kill}: {moment}; saved {saved}, newest {Path.GetFileName(newest) ?? "none"}{(inside ? ", inside a save" : "")}");
             if (inside) insideSaves++;
