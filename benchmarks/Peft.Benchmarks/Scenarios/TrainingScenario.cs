@@ -52,6 +52,7 @@ internal static class TrainingScenario
         double before = GemmPeak.Measure(setup.Base);
         var parameters = peft.TrainableParameters().Select(p => new NamedParameter(p.Name, p.Parameter)).ToList();
         using var optimizer = new AdamW(ParameterGroups.Build(parameters, _ => false, 2e-4, null, 0));
+        var trainStep = new TrainStep(model, optimizer, StepWeighting.SupervisedTokens, 1, 1.0);
         var builder = new LlavaBatchBuilder(model.Config);
         var generator = new BatchGenerator(size);
         reset &= ProcessMemory.ResetPeak();
@@ -64,7 +65,7 @@ internal static class TrainingScenario
         {
             using var data = generator.Batch(builder, step, batch);
             double start = Clock.Now();
-            losses.Add(Step(model, parameters, optimizer, data));
+            losses.Add(trainStep.Run(step + 1, [data]).Loss);
             double took = Clock.Now() - start;
             if (step == 0) continue;        // warm-up
             seconds.Add(took);
@@ -89,18 +90,6 @@ internal static class TrainingScenario
             options: new AdapterOptions { UpcastToFloat32 = float32 });
         peft.Precision = AdapterPrecision.BaseDtype;
         return peft;
-    }
-
-    private static double Step(LlavaModel model, List<NamedParameter> parameters, AdamW optimizer, LlavaBatch data)
-    {
-        using var scope = NewDisposeScope();
-        var (sum, count) = model.LossSum(data);
-        var loss = sum / count;
-        loss.backward();
-        var norm = GradientNorm.Measure(parameters, 1.0);
-        optimizer.Step(norm.Factor);
-        optimizer.ZeroGrad();
-        return loss.ToDouble();
     }
 
     internal static double Median(IEnumerable<double> values)

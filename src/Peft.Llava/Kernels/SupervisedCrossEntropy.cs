@@ -120,7 +120,11 @@ public static class SupervisedCrossEntropy
             ctx.set_materialize_grads(false);
             var gradient = empty_like(states);
             ctx.save_for_backward([gradient]);
-            return Compute(states, (FrozenLinear)vars[1], (Tensor)vars[2], gradient);
+            var head = (FrozenLinear)vars[1];
+            var sum = Compute(states, head, (Tensor)vars[2], gradient);
+            // Not used again in this step.
+            MappedPages.ReleaseUnwritten(head.parameters().Concat(head.buffers()));
+            return sum;
         }
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)

@@ -49,12 +49,14 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
                 throw new InvalidOperationException("The vision tower has a feature cache and trained parameters, whose features change. Freeze it, or set Cache to null.");
             return cache.Apply(input, Select).MoveToOuterDisposeScope();
         }
-        if (!GradientsFlow)
+        // A step that trains uses a frozen tower once, before all that makes it large: its mapped weights need not stay resident until the next.
+        bool once = is_grad_enabled() && !parameters().Any(p => p.requires_grad);
+        using (set_grad_enabled(is_grad_enabled() && GradientsFlow))
         {
-            using var noGrad = no_grad();
-            return Select(input).MoveToOuterDisposeScope();
+            var features = Select(input);
+            if (once) MappedPages.ReleaseUnwritten(parameters());
+            return features.MoveToOuterDisposeScope();
         }
-        return Select(input).MoveToOuterDisposeScope();
     }
 
     /// <summary>The fingerprint of all that features depend on but the pixels.</summary>

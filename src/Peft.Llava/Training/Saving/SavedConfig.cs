@@ -41,7 +41,8 @@ internal static class SavedConfig
         => options.BaseModelName ?? trained.Peft?.AdapterNames.Select(a => trained.Peft.ConfigOf(a).BaseModel).FirstOrDefault(n => n is not null)
             ?? Path.GetDirectoryName(trained.Model.Config.Source) ?? "";
 
-    private static string NameOf(TorchSharp.torch.ScalarType dtype) => dtype switch
+    /// <summary>A dtype in transformers' words.</summary>
+    public static string NameOf(TorchSharp.torch.ScalarType dtype) => dtype switch
     {
         TorchSharp.torch.ScalarType.BFloat16 => "bfloat16",
         TorchSharp.torch.ScalarType.Float16 => "float16",

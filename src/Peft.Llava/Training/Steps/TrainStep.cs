@@ -34,7 +34,7 @@ public sealed class TrainStep(
     TrainingDropout? dropout = null, GradientExchange? exchange = null)
 {
     private static readonly TimeSpan ReleaseInterval = TimeSpan.FromSeconds(0.25);
-    private readonly Stopwatch _sinceRelease = Stopwatch.StartNew();
+    private readonly Stopwatch _sinceRelease = Stopwatch.StartNew(), _sinceTrim = Stopwatch.StartNew();
 
     /// <summary>Whether the last step's update had begun when it threw, so that weights may have moved.</summary>
     internal bool UpdateBegan { get; private set; }
@@ -120,6 +120,7 @@ public sealed class TrainStep(
     {
         if (_sinceRelease.Elapsed < ReleaseInterval) return;
         NativeHandles.Release();
+        if (AllocatorTuning.ReleaseWhereCheap(_sinceTrim.Elapsed)) _sinceTrim.Restart();
         _sinceRelease.Restart();
     }
 

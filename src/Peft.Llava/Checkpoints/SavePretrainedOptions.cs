@@ -1,0 +1,16 @@
+using Peft.Core;
+
+namespace Peft.Llava;
+
+/// <summary>How a whole model is written.</summary>
+public sealed record SavePretrainedOptions
+{
+    /// <summary>The names of a llava-hf model's tensors; the original layout has one kind of names only.</summary>
+    public HuggingFaceKeyStyle KeyStyle { get; init; } = HuggingFaceKeyStyle.Classic;
+
+    /// <summary>The most bytes of tensors in one file.</summary>
+    public long MaxShardBytes { get; init; } = ShardedWriter.DefaultShardBytes;
+
+    /// <summary>A folder whose tokenizer, processor and generation files are copied, where it has them; null for none.</summary>
+    public string? CompanionFolder { get; init; }
+}
