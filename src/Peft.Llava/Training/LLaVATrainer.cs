@@ -101,7 +101,8 @@ public sealed partial class LLaVATrainer : IDisposable
             throw new TrainingOptionsException(["the language model itself is to be trained, but it carries adapters; unload them, or set Trainable to TrainableParts.Lora()"]);
         if (options.Trainable.Projector && model.Projector is null)
             throw new TrainingOptionsException(["the projector is to be trained, but the model has none; load a LLaVA, or set Trainable to TrainableParts.Lora(projector: false)"]);
-        if (HalfPrecision.Problems(model, peft, options) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
+        string[] problems = [.. HalfPrecision.Problems(model, peft, options), .. DeviceSettings.Problems(model, options)];
+        if (problems.Length > 0) throw new TrainingOptionsException(problems);
         _group = group ?? SingleProcess.Instance;
         _exchange = new GradientExchange(_group);
         if (!_exchange.Alone && options.Weighting == StepWeighting.LlavaExact)
@@ -177,7 +178,7 @@ public sealed partial class LLaVATrainer : IDisposable
             OutputFolder.Probe(Options.OutputDirectory);
             TrainingCheckpoint.Sweep(Options.OutputDirectory);
         }
-        Tf32.Apply(Options);
+        using var tf32 = Tf32.Use(Options);
         if (Saves) TrySave();
         var dropout = new TrainingDropout(Options.Seed, _group.Rank);
         using var mode = _trained.Training(Options, dropout);

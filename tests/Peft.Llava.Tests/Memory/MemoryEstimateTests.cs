@@ -48,6 +48,10 @@ public sealed class MemoryEstimateTests
         var half = Llava7B.EstimateMemory(Options, new MemoryAssumptions { Float32Adapter = false, Lora = Lora(64) });
         Assert.Equal(LoraElements / 2 * 2, half.Peak.Adapter);
 
+        // What learns on a float16 base is float32, the projector too.
+        var scaled = Llava7B.EstimateMemory(Options with { Precision = TrainingPrecision.Float16 });
+        Assert.Equal(2 * 4 * (LoraElements + ProjectorElements), scaled.Peak.Optimizer);
+
         var two = Llava7B.EstimateMemory(Options with { BatchSize = 2, GradientCheckpointing = false });
         Assert.InRange(two.Peak.Activations / (double)plain.Peak.Activations, 1.9, 2.1);
 

@@ -102,7 +102,7 @@ public sealed record TrainingOptions
     /// <summary>Lets an NVIDIA GPU round the factors of float32 products to 10 bits; null leaves libtorch's setting.</summary>
     public bool? Tf32 { get; init; }
 
-    /// <summary>Trains on the CPU even where there is a GPU; otherwise on the device the model is on.</summary>
+    /// <summary>Refuses a model that is not on the CPU. Without it the training runs where the model is; the trainer never moves it.</summary>
     public bool UseCpu { get; init; }
 
     /// <summary>Recomputes each decoder layer in the backward pass in place of keeping its inner values.</summary>

@@ -84,7 +84,7 @@ public static class LossCurve
         canvas.Restore();
 
         canvas.Save();
-        canvas.ClipRect(new SKRect(Left, Top - 4, Width - Right + 4, Height - Bottom));
+        canvas.ClipRect(new SKRect(Left, Top - 4, Width - Right + 8, Height - Bottom));
         for (int i = 0; i < series.Count; i++) Plot(canvas, series[i], Colours[i % Colours.Length], X, Y);
         canvas.Restore();
         Legend(canvas, text, series);
