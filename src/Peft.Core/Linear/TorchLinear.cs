@@ -70,6 +70,8 @@ public sealed class TorchLinear : FrozenLinear
     {
         RequireShape(weight);
         using var noGrad = no_grad();
+        // A page of a file that is mapped for reading costs an interrupt of every core when it is written; one that is not mapped costs none.
+        MappedPages.ReleaseUnwritten([_weight]);
         _weight.copy_(weight);
     }
 

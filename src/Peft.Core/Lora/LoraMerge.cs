@@ -18,21 +18,36 @@ internal static class LoraMerge
         using var noGrad = no_grad();
         var here = names.Where(layer.Adapters.ContainsKey).ToList();
         var before = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
+        if (here.Count == 1 && MergeInOnePass(layer, layer.Adapters[here[0]], before, safe) is { } merged) return merged;
         var deltas = here.ToDictionary(name => name, name => layer.DeltaWeight(name).MoveToCurrent());
         var weight = before;
         foreach (string name in here) weight = Merged(layer, layer.Adapters[name], deltas[name], weight, before, safe);
         if (!IsFinite(weight)) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
         layer.OverwriteBase(weight);
-        foreach (string name in here)
-        {
-            var adapter = layer.Adapters[name];
-            if (adapter.BBias is { } own) layer.BaseBias!.copy_(layer.BaseBias + own * adapter.Scaling);
-        }
+        foreach (string name in here) AddBias(layer, layer.Adapters[name]);
         var stored = layer.BaseWeight(ScalarType.Float32).MoveToCurrent();
         var exact = before.to(ScalarType.Float32);
         var wanted = exact;
         foreach (string name in here) wanted = Merged(layer, layer.Adapters[name], deltas[name], wanted, exact, safe: false);
         return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored.sub_(wanted)));
+    }
+
+    /// <summary>One adapter without DoRA on a dense weight: sum, roundings and measures in one pass. Null where that does not fit.</summary>
+    private static MergedLayer? MergeInOnePass(LoraLayer layer, LoraAdapter adapter, Tensor weight, bool safe)
+    {
+        if (adapter.Magnitude is not null || adapter.B.dtype != ScalarType.Float32 || layer is not LoraLinear { BaseLayer: DenseFrozenLinear or TorchLinear }) return null;
+        var product = layer.ProductOf(adapter.A.detach(), adapter.B.detach());
+        if (!MergeKernel.CanRun(weight, product)) return null;
+        var done = MergeKernel.Add(weight, product, (float)adapter.Scaling, safe);
+        if (!done.IsFinite) throw new NonFiniteWeightsException([layer.ModulePath], "Merge");
+        layer.OverwriteBase(weight);
+        AddBias(layer, adapter);
+        return new MergedLayer(layer.ModulePath, [adapter.Name], done.WeightNorm, done.DeltaNorm, done.ErrorNorm);
+    }
+
+    private static void AddBias(LoraLayer layer, LoraAdapter adapter)
+    {
+        if (adapter.BBias is { } own) layer.BaseBias!.copy_(layer.BaseBias + own * adapter.Scaling);
     }
 
     // DoRA's norm is that of the unmerged base with this adapter alone, as in the forward, also where others are merged before it.
