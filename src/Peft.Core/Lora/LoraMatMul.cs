@@ -41,7 +41,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         ctx.set_materialize_grads(false);
         ctx.save_data("call", call);
         ctx.save_data("bias", vars.Length == 5);
-        var (output, hidden) = Forward(call, input);
+        var (output, hidden) = BackwardOnly.IsOn ? (OfUnknownContent(call.Layer, input), Hidden(call, input)) : Forward(call, input);
         ctx.save_for_backward([input, hidden]);
         return output;
     }
@@ -88,10 +88,8 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
     {
         var (layer, adapter) = (call.Layer, call.Adapter);
         var output = layer.Apply(input);
-        var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : adapter.A.dtype;
-        var dropped = call.Mask is null ? input : call.Mask.Apply(input);
-        var flat = dropped.reshape(-1, layer.InFeatures).to(compute);
-        var hidden = flat.matmul(adapter.A.to(compute).t());
+        var hidden = Hidden(call, input);
+        var compute = hidden.dtype;
         var b = adapter.B.to(compute).t();
         if (output.dtype == compute) output.view(-1, layer.OutFeatures).addmm_(hidden, b, 1, (float)call.Scaling);
         else
@@ -101,6 +99,17 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         }
         return (output, hidden);
     }
+
+    /// <summary>(rows, R): drop(x) Aᵀ.</summary>
+    private static Tensor Hidden(CallState call, Tensor input)
+    {
+        var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : call.Adapter.A.dtype;
+        var dropped = call.Mask is null ? input : call.Mask.Apply(input);
+        return dropped.reshape(-1, call.Layer.InFeatures).to(compute).matmul(call.Adapter.A.to(compute).t());
+    }
+
+    private static Tensor OfUnknownContent(FrozenLinear layer, Tensor input)
+        => empty([.. input.shape[..^1], layer.OutFeatures], input.dtype, input.device);
 
     private sealed record CallState(
         FrozenLinear Layer, LoraAdapter Adapter, double Scaling, IDropoutMask? Mask, AdapterPrecision Precision, bool InputNeedsGradient);

@@ -7,9 +7,15 @@ namespace Peft.Llava;
 /// <summary>
 /// Runs a decoder layer without keeping its activations: only its input is saved, and the backward runs the layer once more. The random
 /// state of the first run is used again, so dropout draws the same mask, and the adapters that acted in the first run act again; gradients are bit-equal to those without checkpointing.
+/// The second run leaves out the layer's last product, which only the layer's result needs.
 /// </summary>
 internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<GradientCheckpoint>
 {
+    [ThreadStatic] private static bool _runsAgain;
+
+    /// <summary>Whether this thread runs a layer for the second time, so that its result is of no use.</summary>
+    public static bool RunsAgain => _runsAgain;
+
     /// <summary>The name TorchSharp registers this function under.</summary>
     public override string Name => nameof(GradientCheckpoint);
 
@@ -60,12 +66,25 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         using (((Adapters)ctx.get_data("adapters")).Return())
         using (enable_grad())
         {
-            var y = layer.Forward(x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2])));
+            var y = Again(layer, x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2])));
             // Without one where nothing of the layer acted: all adapters off, and the input frozen.
             if (y.requires_grad) y.backward([grad_output]);
         }
         set_rng_state(now);
         return BackwardTensors.Return(grad_output, needsInput ? x.grad : null, null, null, null, null, null, null, null);
+    }
+
+    private static Tensor Again(LlamaLayer layer, Tensor x, DecoderContext context)
+    {
+        _runsAgain = true;
+        try
+        {
+            return layer.Forward(x, context);
+        }
+        finally
+        {
+            _runsAgain = false;
+        }
     }
 
     private sealed record Adapters(AdapterRouting? Routing, AdapterMoment? Then)

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -28,6 +29,8 @@ public sealed class LlamaMlp : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var (gate, up) = (_gate.call(input), _up.call(input));
         var activated = KernelChoice.Fuses(input.shape[0]) ? SwiGlu.Apply(gate, up) : SwiGlu.Reference(gate, up);
+        // The last product of a layer that runs again for its backward: nobody reads it.
+        using var region = GradientCheckpoint.RunsAgain ? BackwardOnly.Begin() : null;
         return _down.call(activated).MoveToOuterDisposeScope();
     }
 }
