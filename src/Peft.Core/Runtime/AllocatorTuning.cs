@@ -19,8 +19,8 @@ public static class AllocatorTuning
     /// <summary>Less free memory than this is left to the process by <see cref="ReleaseWhereCheap"/>.</summary>
     public const long LeastBytes = 128 << 20;
 
-    /// <summary>Zeroing pages takes about 0.25 s per GB; this many bytes for each second that passed make it 3 %.</summary>
-    private const double BytesPerSecond = 120e6;
+    /// <summary>Getting pages again takes about a second per GB on a virtual machine; this many bytes for each second that passed make it 6 % at most.</summary>
+    private const double BytesPerSecond = 60e6;
     private const string OptOut = "PEFT_NATIVE_ALLOCATOR";
 
     /// <summary>True if the tuning is in force in this process.</summary>
@@ -52,7 +52,7 @@ public static class AllocatorTuning
 
     /// <summary>
     /// Returns free native memory if that is worth it: there are <see cref="LeastBytes"/> of it at least, and getting them again, whose
-    /// pages are zeroed then, costs at most about a thirtieth of the time since memory was returned last. Does nothing off Linux, or with a
+    /// pages are zeroed then, costs at most about a sixteenth of the time since memory was returned last. Does nothing off Linux, or with a
     /// glibc before 2.33. To be called between the steps of a loop.
     /// </summary>
     /// <param name="sinceLast">The time since the last return (or the start of the loop).</param>

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -24,8 +25,9 @@ public sealed class ClipEncoder : nn.Module
     /// <summary>Runs the first layers.</summary>
     /// <param name="x">(tiles, P + 1, Hv).</param>
     /// <param name="count">How many.</param>
+    /// <param name="usedOnce">Whether the mapped pages of each layer's weights are given back after it ran.</param>
     /// <returns>(tiles, P + 1, Hv), in the current dispose scope.</returns>
-    internal Tensor Run(Tensor x, int count)
+    internal Tensor Run(Tensor x, int count, bool usedOnce)
     {
         using var scope = NewDisposeScope();
         var state = x.alias();
@@ -34,6 +36,7 @@ public sealed class ClipEncoder : nn.Module
             var next = _layers[i].call(state);
             state.Dispose();
             state = next;
+            if (usedOnce) MappedPages.ReleaseUnwritten(_layers[i].parameters());
         }
         return state.MoveToOuterDisposeScope();
     }

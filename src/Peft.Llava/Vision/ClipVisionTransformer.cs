@@ -32,11 +32,14 @@ public sealed class ClipVisionTransformer : nn.Module
     /// <param name="pixels">(tiles, 3, S, S); cast to the tower's dtype.</param>
     /// <param name="layer">Which state.</param>
     /// <returns>(tiles, P + 1, Hv), in the current dispose scope.</returns>
-    public Tensor HiddenState(Tensor pixels, FeatureLayer layer)
+    public Tensor HiddenState(Tensor pixels, FeatureLayer layer) => HiddenState(pixels, layer, usedOnce: false);
+
+    /// <summary>The same; <paramref name="usedOnce"/> gives back the mapped pages of each layer's weights after it ran.</summary>
+    internal Tensor HiddenState(Tensor pixels, FeatureLayer layer, bool usedOnce)
     {
         ArgumentNullException.ThrowIfNull(pixels);
         using var scope = NewDisposeScope();
         var x = _preNorm.call(_embeddings.call(pixels.to(Dtype)));
-        return _encoder.Run(x, layer.Resolve(_encoder.LayerCount)).MoveToOuterDisposeScope();
+        return _encoder.Run(x, layer.Resolve(_encoder.LayerCount), usedOnce).MoveToOuterDisposeScope();
     }
 }

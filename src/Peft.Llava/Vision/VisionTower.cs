@@ -47,13 +47,14 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
         {
             if (parameters().Any(p => p.requires_grad))
                 throw new InvalidOperationException("The vision tower has a feature cache and trained parameters, whose features change. Freeze it, or set Cache to null.");
-            return cache.Apply(input, Select).MoveToOuterDisposeScope();
+            return cache.Apply(input, pixels => Select(pixels, usedOnce: false)).MoveToOuterDisposeScope();
         }
-        // A step that trains uses a frozen tower once, before all that makes it large: its mapped weights need not stay resident until the next.
+        // A step that trains uses a frozen tower once, before all that makes it large: its mapped weights need not stay resident until the next,
+        // and those of a layer not until the last layer has run.
         bool once = is_grad_enabled() && !parameters().Any(p => p.requires_grad);
         using (set_grad_enabled(is_grad_enabled() && GradientsFlow))
         {
-            var features = Select(input);
+            var features = Select(input, once);
             if (once) MappedPages.ReleaseUnwritten(parameters());
             return features.MoveToOuterDisposeScope();
         }
@@ -66,9 +67,9 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{weights} layer {_layer.Value} class {_keepClassToken} {Dtype}")));
     }
 
-    private Tensor Select(Tensor pixels)
+    private Tensor Select(Tensor pixels, bool usedOnce)
     {
-        var state = _clip.Model.HiddenState(pixels, _layer);
+        var state = _clip.Model.HiddenState(pixels, _layer, usedOnce);
         return _keepClassToken ? state : state.narrow(1, 1, state.shape[1] - 1);
     }
 }
