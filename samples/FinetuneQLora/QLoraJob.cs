@@ -13,6 +13,8 @@ namespace FinetuneQLora;
 /// <summary>LoRA on a base whose decoder is stored in 4 or 8 bits: what it knows before, what it learns, what it forgets, and merging.</summary>
 internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop)
 {
+    private const int Seed = 0;
+
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
     // The rates that the Python peers were measured with on an NF4 base.
@@ -70,7 +72,7 @@ internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop
 
     private static PeftModel PutLoraOn(LlavaModel model)
     {
-        torch.manual_seed(0);
+        torch.manual_seed(Seed);
         return model.GetPeftModel(new LoraConfig
         {
             Rank = 16,
@@ -94,7 +96,7 @@ internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop
             BatchSize = 16,
             Schedule = ScheduleKind.Cosine,
             WarmupRatio = 0.03,
-            Seed = 0,
+            Seed = Seed,
             SaveStrategy = SaveStrategy.None,
         };
         using var trainer = new LLaVATrainer(peft, data, options, progress);

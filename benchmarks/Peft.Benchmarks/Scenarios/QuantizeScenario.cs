@@ -22,6 +22,10 @@ internal static class QuantizeScenario
         var packed = codec.Encode(weight);
         rows.Add(Values("nf4 quantise", weight.numel(), repeats, () => codec.Encode(weight)));
         rows.Add(Values("nf4 dequantise", weight.numel(), repeats, () => FourBitCodec.Decode(packed, ScalarType.BFloat16)));
+        // What decoding is measured by: the same result, copied.
+        var decoded = FourBitCodec.Decode(packed, ScalarType.BFloat16);
+        var target = empty_like(decoded);
+        rows.Add(Values("bf16 copy", weight.numel(), repeats, () => target.copy_(decoded)));
         rows.Add(Values("int8 rows", weight.numel(), repeats, () => RowwiseInt8Codec.EncodeWeight(weight)));
         return rows;
     }
