@@ -1,3 +1,4 @@
+using Peft.Testing;
 using TorchSharp;
 using Xunit;
 using static TorchSharp.torch;

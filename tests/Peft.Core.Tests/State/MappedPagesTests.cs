@@ -19,9 +19,9 @@ public sealed class MappedPagesTests
         using var reader = SafetensorsReader.Open(file);
         using var mapped = reader.Map("weight");
         double sum = mapped.sum(ScalarType.Float64).ToDouble();
-        long before = MappedKilobytes();
+        long before = ResidentKilobytes.Mapped;
         MappedPages.Release(mapped);
-        Assert.True(before - MappedKilobytes() > 30_000, "the pages are still resident");
+        Assert.True(before - ResidentKilobytes.Mapped > 30_000, "the pages are still resident");
         Assert.Equal(sum, mapped.sum(ScalarType.Float64).ToDouble());
         TensorAssert.Equal(weight, mapped, "read again");
     }
@@ -45,14 +45,14 @@ public sealed class MappedPagesTests
         b.narrow(0, 1_000_001, 500_003).mul_(3f);
         var wantedA = a.clone();
         var wantedB = b.clone();
-        long before = MappedKilobytes();
+        long before = ResidentKilobytes.Mapped;
 
         long released = MappedPages.ReleaseUnwritten([b, inMemory, a]);
 
         long written = 500_003 * 4;
         // The kernel may itself have dropped the unwritten neighbours of a written page (it maps some files 2 MB at a time).
         Assert.InRange(released, 4 * 9_000_004 - written - (6 << 20), 4 * 9_000_004 - written);
-        Assert.True(before - MappedKilobytes() > 25_000, "the pages are still resident");
+        Assert.True(before - ResidentKilobytes.Mapped > 25_000, "the pages are still resident");
         TensorAssert.Equal(wantedA, a, "one number written");
         TensorAssert.Equal(wantedB, b, "a range written");
         TensorAssert.Equal(arange(3_000_001, dtype: ScalarType.Float32), inMemory, "of no file");
@@ -66,7 +66,4 @@ public sealed class MappedPagesTests
         Assert.Equal(0, MappedPages.ReleaseUnwritten([heap, heap.narrow(0, 7, 100_001), empty(0)]));
         TensorAssert.Equal(arange(1_000_003, dtype: ScalarType.Float32), heap, "of no file");
     }
-
-    private static long MappedKilobytes()
-        => long.Parse(File.ReadLines("/proc/self/status").First(l => l.StartsWith("RssFile:", StringComparison.Ordinal)).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[1]);
 }

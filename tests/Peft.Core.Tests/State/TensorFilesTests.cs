@@ -1,3 +1,4 @@
+using Peft.Testing;
 using Xunit;
 using static TorchSharp.torch;
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
+using Peft.Testing;
 using Xunit;
 using static TorchSharp.torch;
 

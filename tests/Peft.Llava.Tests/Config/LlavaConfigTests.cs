@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Peft.Testing;
 using TorchSharp;
 using Xunit;
 

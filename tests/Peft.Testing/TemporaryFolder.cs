@@ -1,4 +1,4 @@
-namespace Peft.Core.Tests;
+namespace Peft.Testing;
 
 /// <summary>A folder that goes with the test.</summary>
 public sealed class TemporaryFolder : IDisposable
