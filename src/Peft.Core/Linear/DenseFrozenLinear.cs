@@ -82,10 +82,7 @@ public sealed class DenseFrozenLinear : FrozenLinear
     public override void OverwriteWeight(Tensor weight)
     {
         RequireShape(weight);
-        using var noGrad = no_grad();
-        // A page of a file that is mapped for reading costs an interrupt of every core when it is written; one that is not mapped costs none.
-        MappedPages.ReleaseUnwritten([_weight]);
-        _weight.copy_(weight);
+        MappedPages.Overwrite(_weight, weight);
     }
 
     /// <inheritdoc/>

@@ -37,8 +37,7 @@ internal sealed class TiedLinear(ITiedLinear tied) : FrozenLinear(nameof(TiedLin
     public override void OverwriteWeight(Tensor weight)
     {
         RequireShape(weight);
-        using var noGrad = no_grad();
-        Weight.copy_(weight);
+        MappedPages.Overwrite(Weight, weight);
     }
 
     public override Tensor forward(Tensor input) => WeightIsTrained ? nn.functional.linear(input, Weight) : base.forward(input);

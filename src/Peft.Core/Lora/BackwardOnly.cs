@@ -17,18 +17,6 @@ public static class BackwardOnly
     public static IDisposable Begin()
     {
         _depth++;
-        return new Region();
-    }
-
-    private sealed class Region : IDisposable
-    {
-        private bool _closed;
-
-        public void Dispose()
-        {
-            if (_closed) return;
-            _closed = true;
-            _depth--;
-        }
+        return new AdapterScope(() => _depth--);
     }
 }

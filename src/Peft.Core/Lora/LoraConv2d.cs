@@ -72,11 +72,7 @@ public sealed class LoraConv2d : LoraLayer
         if (_base.bias is { } bias) yield return ("base_layer.bias", bias);
     }
 
-    internal override void OverwriteBase(Tensor weight)
-    {
-        using var noGrad = no_grad();
-        _base.weight.copy_(weight);
-    }
+    internal override void OverwriteBase(Tensor weight) => MappedPages.Overwrite(_base.weight, weight);
 
     internal override Tensor ProductOf(Tensor a, Tensor b) => b.flatten(1).matmul(a.flatten(1)).view(_base.weight.shape);
 

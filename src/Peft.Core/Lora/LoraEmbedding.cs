@@ -72,11 +72,7 @@ public sealed class LoraEmbedding : LoraLayer
     internal static Parameter TableOf(nn.Module embedding)
         => embedding is IEmbeddingTable table ? table.Weight : embedding is ITiedLinear tied ? tied.Weight : embedding.named_parameters(recurse: false).First(p => p.name == "weight").parameter;
 
-    internal override void OverwriteBase(Tensor weight)
-    {
-        using var noGrad = no_grad();
-        Table.copy_(weight);
-    }
+    internal override void OverwriteBase(Tensor weight) => MappedPages.Overwrite(Table, weight);
 
     internal override Tensor ProductOf(Tensor a, Tensor b) => b.matmul(a).t();
 

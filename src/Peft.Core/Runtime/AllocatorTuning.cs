@@ -16,12 +16,13 @@ public static class AllocatorTuning
     private const int TrimThreshold = -1;       // M_TRIM_THRESHOLD
     private const int MapThreshold = -3;        // M_MMAP_THRESHOLD
     private const int ArenaMaximum = -8;        // M_ARENA_MAX
+    private const string OptOut = "PEFT_NATIVE_ALLOCATOR";
+
     /// <summary>Less free memory than this is left to the process by <see cref="ReleaseWhereCheap"/>.</summary>
     public const long LeastBytes = 128 << 20;
 
     /// <summary>Getting pages again takes about a second per GB on a virtual machine; this many bytes for each second that passed make it 6 % at most.</summary>
     private const double BytesPerSecond = 60e6;
-    private const string OptOut = "PEFT_NATIVE_ALLOCATOR";
 
     /// <summary>True if the tuning is in force in this process.</summary>
     public static bool IsOn { get; private set; }

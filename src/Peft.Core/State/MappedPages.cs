@@ -53,6 +53,17 @@ public static class MappedPages
         return released;
     }
 
+    /// <summary>
+    /// Writes a whole tensor. Where it is mapped from a file, its pages are given back first: a page that is mapped for reading costs an interrupt
+    /// of every core when it is written, one that is not mapped costs none.
+    /// </summary>
+    internal static void Overwrite(Tensor target, Tensor source)
+    {
+        using var noGrad = no_grad();
+        ReleaseUnwritten([target]);
+        target.copy_(source);
+    }
+
     private static long ReleaseUnwritten(Microsoft.Win32.SafeHandles.SafeFileHandle table, Range range)
     {
         ulong page = (ulong)Environment.SystemPageSize;

@@ -43,17 +43,8 @@ internal sealed class CheckpointWriter
         cancellation.ThrowIfCancellationRequested();
         var names = ShardedWriter.Write(folder, tensors, maxShardBytes: _options.MaxShardBytes, cancellation: cancellation);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
-        if (_options.CompanionFolder is { } from) CopyCompanions(from, folder);
+        if (_options.CompanionFolder is { } from) OutputFolder.Copy(from, folder, Companions);
         return [.. names, "config.json"];
-    }
-
-    private static void CopyCompanions(string from, string to)
-    {
-        foreach (string name in Companions)
-        {
-            string source = Path.Combine(from, name);
-            if (File.Exists(source)) AtomicFile.Write(Path.Combine(to, name), temporary => File.Copy(source, temporary));
-        }
     }
 
     private List<KeyValuePair<string, Tensor>> Tensors()
@@ -65,7 +56,7 @@ internal sealed class CheckpointWriter
             if (StandsElsewhere(spec.Name)) continue;
             int dot = spec.Name.LastIndexOf('.');
             string path = dot < 0 ? "" : spec.Name[..dot], leaf = spec.Name[(dot + 1)..];
-            if (_linears.GetValueOrDefault(path) is { } linear and (FourBitLinear or Int8Linear))
+            if (_linears.GetValueOrDefault(path) is { } linear && IsPacked(linear))
             {
                 // With the weight comes all that the layer stores, its bias too.
                 if (leaf == "weight") tensors.AddRange(BitsandbytesKeys.Write(ToFile(path), linear).Select(t => KeyValuePair.Create(t.Name, t.Value)));
@@ -97,12 +88,14 @@ internal sealed class CheckpointWriter
     /// <exception cref="QuantizationConfigException">Layers are packed in more than one way, for which a checkpoint has no words.</exception>
     private QuantizationConfig? Quantization()
     {
-        var kinds = _linears.Values.Where(l => l is FourBitLinear or Int8Linear).Select(KindOf).Distinct().ToList();
+        var kinds = _linears.Values.Where(IsPacked).Select(KindOf).Distinct().ToList();
         if (kinds.Count == 0) return null;
         if (kinds.Count > 1)
             throw new QuantizationConfigException("config.json", [$"layers are quantised in {kinds.Count} ways ({string.Join("; ", kinds.Select(Describe))}), and a checkpoint can name one"]);
         return kinds[0] with { SkipModules = SkipModules() };
     }
+
+    private static bool IsPacked(FrozenLinear layer) => layer is FourBitLinear or Int8Linear;
 
     private static QuantizationConfig KindOf(FrozenLinear layer) => layer switch
     {
@@ -121,11 +114,11 @@ internal sealed class CheckpointWriter
     {
         var skipped = new List<string>();
         string[] parts = ["model.mm_projector", "model.vision_tower", "lm_head"];
-        var dense = _linears.Where(l => l.Value is not (FourBitLinear or Int8Linear)).Select(l => l.Key).ToList();
+        var dense = _linears.Where(l => !IsPacked(l.Value)).Select(l => l.Key).ToList();
         foreach (string part in parts)
         {
             bool Inside(string path) => path == part || path.StartsWith(part + ".", StringComparison.Ordinal);
-            if (!dense.Exists(Inside) || _linears.Any(l => Inside(l.Key) && !dense.Contains(l.Key))) continue;
+            if (!dense.Exists(Inside) || _linears.Any(l => Inside(l.Key) && IsPacked(l.Value))) continue;
             skipped.Add(ToModuleName(part));
             dense.RemoveAll(Inside);
         }

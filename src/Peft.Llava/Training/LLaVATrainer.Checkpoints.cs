@@ -128,7 +128,8 @@ public sealed partial class LLaVATrainer
     private void Fill(string folder, StepBoundary? boundary)
     {
         Save(folder, useCache: false);
-        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
+        // A whole model has them already.
+        if (!SavesWhole && BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
         using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(folder, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
         _scaler?.Save(Path.Combine(folder, TrainingState.ScalerFileName));
         if (boundary is not null) StateAt(boundary).Write(folder);

@@ -18,11 +18,13 @@ public sealed partial class LLaVATrainer
         if (Saves) Save(folder ?? Options.OutputDirectory, useCache: true);
     }
 
+    private bool SavesWhole => _trained.Peft is null && SavedConfig.IsWhole(Options);
+
     private void Save(string folder, bool useCache)
     {
         OutputFolder.Create(folder);
         if (_trained.Peft is { } peft) SaveAdapter(peft, folder);
-        else if (SavedConfig.IsWhole(Options)) SaveWhole(folder);
+        else if (SavesWhole) SaveWhole(folder);
         else SaveProjector(folder);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
         AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, _bestFolder, Options, _plan));

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -34,12 +35,13 @@ public sealed class ClipVisionTransformer : nn.Module
     /// <returns>(tiles, P + 1, Hv), in the current dispose scope.</returns>
     public Tensor HiddenState(Tensor pixels, FeatureLayer layer) => HiddenState(pixels, layer, usedOnce: false);
 
-    /// <summary>The same; <paramref name="usedOnce"/> gives back the mapped pages of each layer's weights after it ran.</summary>
+    /// <summary>The same; <paramref name="usedOnce"/> gives back the mapped pages of all weights, each layer's after it ran.</summary>
     internal Tensor HiddenState(Tensor pixels, FeatureLayer layer, bool usedOnce)
     {
         ArgumentNullException.ThrowIfNull(pixels);
         using var scope = NewDisposeScope();
         var x = _preNorm.call(_embeddings.call(pixels.to(Dtype)));
+        if (usedOnce) MappedPages.ReleaseUnwritten(_embeddings.parameters().Concat(_preNorm.parameters()));
         return _encoder.Run(x, layer.Resolve(_encoder.LayerCount), usedOnce).MoveToOuterDisposeScope();
     }
 }

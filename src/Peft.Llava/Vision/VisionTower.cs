@@ -45,19 +45,13 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         if (Cache is { } cache)
         {
-            if (parameters().Any(p => p.requires_grad))
+            if (!IsFrozen)
                 throw new InvalidOperationException("The vision tower has a feature cache and trained parameters, whose features change. Freeze it, or set Cache to null.");
             return cache.Apply(input, pixels => Select(pixels, usedOnce: false)).MoveToOuterDisposeScope();
         }
-        // A step that trains uses a frozen tower once, before all that makes it large: its mapped weights need not stay resident until the next,
-        // and those of a layer not until the last layer has run.
-        bool once = is_grad_enabled() && !parameters().Any(p => p.requires_grad);
-        using (set_grad_enabled(is_grad_enabled() && GradientsFlow))
-        {
-            var features = Select(input, once);
-            if (once) MappedPages.ReleaseUnwritten(parameters());
-            return features.MoveToOuterDisposeScope();
-        }
+        // A step that trains uses a frozen tower once, before all that makes it large: its mapped weights need not stay resident until the next.
+        bool once = is_grad_enabled() && IsFrozen;
+        using (set_grad_enabled(is_grad_enabled() && GradientsFlow)) return Select(input, once).MoveToOuterDisposeScope();
     }
 
     /// <summary>The fingerprint of all that features depend on but the pixels.</summary>
@@ -66,6 +60,8 @@ public sealed class VisionTower : nn.Module<Tensor, Tensor>
         string weights = TensorFingerprint.OfContent(state_dict());
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{weights} layer {_layer.Value} class {_keepClassToken} {Dtype}")));
     }
+
+    private bool IsFrozen => !parameters().Any(p => p.requires_grad);
 
     private Tensor Select(Tensor pixels, bool usedOnce)
     {

@@ -95,12 +95,7 @@ public sealed class WeightedSampling : IEpochSampling
 
     /// <summary>A seed per source and pass that has nothing to do with its neighbours' (the finalizer of SplitMix64).</summary>
     private static long Seed(long seed, int source, long pass)
-    {
-        ulong x = unchecked((ulong)seed * 0x9E3779B97F4A7C15 + ((ulong)source << 40) + (ulong)pass + 1);
-        x = unchecked((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9);
-        x = unchecked((x ^ (x >> 27)) * 0x94D049BB133111EB);
-        return (long)(x ^ (x >> 31));
-    }
+        => (long)SplitMix64.Finalise(unchecked((ulong)seed * SplitMix64.Gamma + ((ulong)source << 40) + (ulong)pass + 1));
 
     private static int LengthOf(IReadOnlyList<int> sizes, double[] shares, MixtureStopping stopping)
     {

@@ -20,30 +20,20 @@ public static class Evaluation
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(data);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batchSize);
-        using var noGrad = no_grad();
-        bool training = model.training;
-        model.eval();
-        try
+        using var mode = new EvaluationMode(model);
+        double sum = 0;
+        long tokens = 0;
+        foreach (int[] indices in Enumerable.Range(0, data.Count).Chunk(batchSize))
         {
-            double sum = 0;
-            long tokens = 0;
-            foreach (int[] indices in Enumerable.Range(0, data.Count).Chunk(batchSize))
-            {
-                cancellation.ThrowIfCancellationRequested();
-                using var scope = NewDisposeScope();
-                using var batch = data.Batch(indices);
-                if (batch.SupervisedTokens == 0) continue;
-                sum += model.LossSum(batch).Sum.item<float>();
-                tokens += batch.SupervisedTokens;
-            }
-            if (tokens == 0) throw new TrainingDataException("No sample of the evaluation set has a label. Check its answers and the length limit.");
-            return new EvaluationResult(sum / tokens, tokens, data.Count);
+            cancellation.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            using var batch = data.Batch(indices);
+            if (batch.SupervisedTokens == 0) continue;
+            sum += model.LossSum(batch).Sum.item<float>();
+            tokens += batch.SupervisedTokens;
         }
-        finally
-        {
-            model.train(training);
-            model.VisionTower?.eval();
-        }
+        if (tokens == 0) throw new TrainingDataException("No sample of the evaluation set has a label. Check its answers and the length limit.");
+        return new EvaluationResult(sum / tokens, tokens, data.Count);
     }
 }
 

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
@@ -74,18 +73,8 @@ internal sealed class Evaluator(EvaluationOptions options)
     {
         var scores = new Dictionary<string, double>(StringComparer.Ordinal);
         if (source is null || source.Scores.Count == 0) return scores;
-        bool training = model.training;
-        using var noGrad = no_grad();
-        model.eval();
-        try
-        {
-            foreach (var (name, score) in source.Scores) scores[name] = score(model, cancellation);
-            return scores;
-        }
-        finally
-        {
-            model.train(training);
-            model.VisionTower?.eval();
-        }
+        using var mode = new EvaluationMode(model);
+        foreach (var (name, score) in source.Scores) scores[name] = score(model, cancellation);
+        return scores;
     }
 }

@@ -50,14 +50,5 @@ public sealed class TrainingDropout(long seed, int rank = 0) : IDropoutSource
         return hash;
     }
 
-    private static ulong Mix(ulong x)
-    {
-        unchecked
-        {
-            x += 0x9e3779b97f4a7c15;
-            x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-            x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-            return x ^ (x >> 31);
-        }
-    }
+    private static ulong Mix(ulong x) => SplitMix64.Finalise(unchecked(x + SplitMix64.Gamma));
 }

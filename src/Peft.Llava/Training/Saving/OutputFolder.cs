@@ -36,11 +36,17 @@ internal static class OutputFolder
     /// <summary>Copies a base's tokenizer and generation files, where it has them, with the pad token that LLaVA trains with.</summary>
     public static void CopyCompanions(string from, string to, int maxLength)
     {
-        foreach (string name in Copied)
+        Copy(from, to, Copied);
+        TokenizerFiles.Copy(from, to, maxLength);
+    }
+
+    /// <summary>Copies files of a folder as they are, those that it has.</summary>
+    public static void Copy(string from, string to, IEnumerable<string> names)
+    {
+        foreach (string name in names)
         {
             string source = Path.Combine(from, name);
             if (File.Exists(source)) AtomicFile.Write(Path.Combine(to, name), temporary => File.Copy(source, temporary));
         }
-        TokenizerFiles.Copy(from, to, maxLength);
     }
 }

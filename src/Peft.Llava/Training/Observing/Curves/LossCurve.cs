@@ -83,19 +83,20 @@ public static class LossCurve
         text.Draw(canvas, "loss", 30, (Top + Height - Bottom) / 2, 18, Ink, 0.5f);
         canvas.Restore();
 
+        var smooth = series.Select(s => Smooth(s.Losses)).ToList();
         canvas.Save();
         canvas.ClipRect(new SKRect(Left, Top - 4, Width - Right + 8, Height - Bottom));
-        for (int i = 0; i < series.Count; i++) Plot(canvas, series[i], Colours[i % Colours.Length], X, Y);
+        for (int i = 0; i < series.Count; i++) Plot(canvas, series[i], smooth[i], Colours[i % Colours.Length], X, Y);
         canvas.Restore();
-        Legend(canvas, text, series);
+        Legend(canvas, text, series, smooth);
     }
 
-    private static void Plot(SKCanvas canvas, LossSeries series, SKColor colour, Func<double, float> x, Func<double, float> y)
+    private static void Plot(SKCanvas canvas, LossSeries series, double[] smooth, SKColor colour, Func<double, float> x, Func<double, float> y)
     {
         using var thin = new SKPaint { Color = colour.WithAlpha(70), StrokeWidth = 1.3f, IsAntialias = true, Style = SKPaintStyle.Stroke };
         using var strong = new SKPaint { Color = colour, StrokeWidth = 3, IsAntialias = true, Style = SKPaintStyle.Stroke, StrokeJoin = SKStrokeJoin.Round };
         Line(canvas, series.Losses, series.FirstStep, thin, x, y);
-        Line(canvas, Smooth(series.Losses), series.FirstStep, strong, x, y);
+        Line(canvas, smooth, series.FirstStep, strong, x, y);
         Points(canvas, series, colour, x, y);
         if (series.Losses is not [var only] || !double.IsFinite(only)) return;
         using var dot = new SKPaint { Color = colour, IsAntialias = true };
@@ -156,12 +157,12 @@ public static class LossCurve
         return smooth;
     }
 
-    private static void Legend(SKCanvas canvas, Lettering text, IReadOnlyList<LossSeries> series)
+    private static void Legend(SKCanvas canvas, Lettering text, IReadOnlyList<LossSeries> series, IReadOnlyList<double[]> smooth)
     {
         float x = Width - Right;
         for (int i = series.Count - 1; i >= 0; i--)
         {
-            double last = Smooth(series[i].Losses).LastOrDefault(double.NaN);
+            double last = smooth[i].LastOrDefault(double.NaN);
             string label = $"{series[i].Name}: {last.ToString("0.0000", CultureInfo.InvariantCulture)} after step {series[i].FirstStep + series[i].Losses.Count - 1}"
                 + (series[i].Evaluations is [.., var e] ? $", evaluated {e.Loss.ToString("0.0000", CultureInfo.InvariantCulture)}" : "");
             float width = text.Measure(label, 17);
