@@ -43,7 +43,8 @@ internal sealed class CheckpointWriter
         cancellation.ThrowIfCancellationRequested();
         var names = ShardedWriter.Write(folder, tensors, maxShardBytes: _options.MaxShardBytes, cancellation: cancellation);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
-        if (_options.CompanionFolder is { } from) OutputFolder.Copy(from, folder, Companions);
+        if (_options.CompanionFolder is { } from) OutputFolder.Copy(from, folder, _options.Tokenizer is null ? Companions : Companions.Except(TokenizerFiles.Names));
+        _options.Tokenizer?.Save(folder);
         return [.. names, "config.json"];
     }
 

@@ -11,6 +11,9 @@ public sealed record SavePretrainedOptions
     /// <summary>The most bytes of tensors in one file.</summary>
     public long MaxShardBytes { get; init; } = ShardedWriter.DefaultShardBytes;
 
+    /// <summary>The tokenizer to write beside, with the tokens that were added to it; null for the companions' files.</summary>
+    public LlamaTokenizer? Tokenizer { get; init; }
+
     /// <summary>A folder whose tokenizer, processor and generation files are copied, where it has them; null for none.</summary>
     public string? CompanionFolder { get; init; }
 }

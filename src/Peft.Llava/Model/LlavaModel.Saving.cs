@@ -21,6 +21,7 @@ public sealed partial class LlavaModel
     /// <exception cref="AdapterStateException">The model carries adapters; merge them or take them off first.</exception>
     /// <exception cref="QuantizationConfigException">Layers are quantised in different ways, for which a checkpoint has no words.</exception>
     /// <exception cref="TensorWriteException">A tensor cannot be written; nothing was changed.</exception>
+    /// <exception cref="TokenizerFileException">The files that the tokenizer was read from are no longer there; the model is written.</exception>
     /// <exception cref="FileWriteException">The operating system refused; earlier files are as they were.</exception>
     public IReadOnlyList<string> SavePretrained(string folder, SavePretrainedOptions? options = null, CancellationToken cancellation = default)
     {

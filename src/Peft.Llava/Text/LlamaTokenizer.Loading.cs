@@ -1,9 +1,12 @@
+using System.Text.Json.Nodes;
+
 namespace Peft.Llava;
 
 public sealed partial class LlamaTokenizer
 {
     private const string ModelFile = "tokenizer.model";
     private const string JsonFile = "tokenizer.json";
+    private const string PadRole = "pad_token";
 
     /// <summary>
     /// Reads a checkpoint's tokenizer: <c>tokenizer.model</c> or <c>tokenizer.json</c>, with <c>tokenizer_config.json</c>,
@@ -68,13 +71,21 @@ public sealed partial class LlamaTokenizer
         return new LlamaTokenizer(_data with
         {
             Added = Add(_data.Model, _data.Added, [(token, true)]),
-            Roles = new Dictionary<string, string>(_data.Roles) { ["pad_token"] = token },
+            Roles = new Dictionary<string, string>(_data.Roles) { [PadRole] = token },
         });
     }
 
     /// <summary>Another tokenizer with this limit for texts.</summary>
     /// <param name="length">The longest text in tokens, or null for no limit.</param>
     public LlamaTokenizer WithModelMaxLength(int? length) => new(_data with { ModelMaxLength = length });
+
+    /// <summary>Another tokenizer whose configuration names this side for padding, for those who read its files.</summary>
+    internal LlamaTokenizer WithPaddingSide(string side)
+    {
+        var raw = (JsonObject)_data.RawConfig.DeepClone();
+        raw["padding_side"] = side;
+        return new(_data with { RawConfig = raw });
+    }
 
     /// <summary>Another tokenizer that puts BOS before every text, or doesn't.</summary>
     /// <param name="addBos">Whether it does.</param>

@@ -129,7 +129,7 @@ public sealed partial class LLaVATrainer
     {
         Save(folder, useCache: false);
         // A whole model has them already.
-        if (!SavesWhole && BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
+        if (!SavesWhole && BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder);
         using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(folder, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
         _scaler?.Save(Path.Combine(folder, TrainingState.ScalerFileName));
         if (boundary is not null) StateAt(boundary).Write(folder);

@@ -7,11 +7,13 @@ public sealed partial class LLaVATrainer
 {
     /// <summary>
     /// Writes what was trained as LLaVA does. Adapters: <c>adapter_model.safetensors</c>, <c>adapter_config.json</c>,
-    /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c>, in several files beyond <see cref="TrainingOptions.MaxShardBytes"/>, with the tokenizer's
-    /// files. Each with <c>config.json</c> and <c>trainer_state.json</c>. Of several processes only the first one writes.
+    /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c>, in several files beyond <see cref="TrainingOptions.MaxShardBytes"/>.
+    /// Each with <c>config.json</c>, <c>trainer_state.json</c> and the tokenizer's files, which know the tokens that were added
+    /// (<see cref="ITrainingData.Tokenizer"/>). Of several processes only the first one writes.
     /// </summary>
     /// <param name="folder">The folder; null for <see cref="TrainingOptions.OutputDirectory"/>. Made if need be.</param>
     /// <exception cref="FileWriteException">The operating system refused; earlier files are as they were, and the weights are still in memory.</exception>
+    /// <exception cref="TokenizerFileException">The files that the tokenizer was read from are no longer there.</exception>
     /// <exception cref="CheckpointException">What was written does not read back as it is in memory, or is of no use; the weights are still in memory.</exception>
     public void SaveModel(string? folder = null)
     {
@@ -26,6 +28,8 @@ public sealed partial class LLaVATrainer
         if (_trained.Peft is { } peft) SaveAdapter(peft, folder);
         else if (SavesWhole) SaveWhole(folder);
         else SaveProjector(folder);
+        if (_data.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, Options.MaxLength);
+        else if (BaseFolder is { } source) TokenizerFiles.Copy(source, folder, Options.MaxLength);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
         AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, _bestFolder, Options, _plan));
         Verify(folder);
@@ -57,7 +61,7 @@ public sealed partial class LLaVATrainer
     {
         var state = Copies(_ => true);
         Write(state, () => ShardedWriter.Write(folder, state, maxShardBytes: Options.MaxShardBytes));
-        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder, Options.MaxLength);
+        if (BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder);
     }
 
     private OrderedDictionary<string, Tensor> Copies(Func<string, bool> wanted)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Peft.Testing;
 using Xunit;
 
@@ -52,6 +53,50 @@ public sealed class TokenizerSavingTests : IDisposable
         Assert.Equal("x", json.RootElement.GetProperty("chat_template").GetString());
         Assert.Equal(1, json.RootElement.GetProperty("sp_model_kwargs").GetProperty("a").GetInt32());
         Assert.True(json.RootElement.GetProperty("legacy").GetBoolean());
+    }
+
+    /// <summary>What transformers' slow tokenizer wrote after <c>add_tokens</c> and <c>add_special_tokens</c>.</summary>
+    [Theory, Trait(Goldens.Trait, "export")]
+    [InlineData("gqa")]
+    [InlineData("tied")]
+    public void Added_tokens_are_written_as_transformers_does(string spec)
+    {
+        string export = Path.Combine(Goldens.Roots[0], "export"), recorded = Path.Combine(export, spec + "-hf4", "expected");
+        LlamaTokenizer.FromFolder(Path.Combine(export, "_sources", spec, "llava-base")).WithAddedTokens(["<image>"]).WithPadToken("<pad>").Save(_folder);
+        foreach (string name in new[] { "added_tokens.json", "special_tokens_map.json" })
+            Assert.Equal(File.ReadAllText(Path.Combine(recorded, name)), File.ReadAllText(Path.Combine(_folder, name)));
+        var expected = JsonNode.Parse(File.ReadAllText(Path.Combine(recorded, "tokenizer_config.json")))!.AsObject();
+        expected.Remove("processor_class");                   // the processor's, which saved it there
+        expected.Remove("use_fast");                          // an argument of the script that loaded it
+        Assert.Equal(expected.ToJsonString(), JsonNode.Parse(File.ReadAllText(Path.Combine(_folder, "tokenizer_config.json")))!.ToJsonString());
+    }
+
+    [Fact]
+    public void What_is_not_special_is_normalised_and_what_the_files_say_of_a_token_stays()
+    {
+        foreach (string name in new[] { "tokenizer.json", "tokenizer_config.json" }) File.Copy(Path.Combine(Source("tiny-fast-new"), name), Path.Combine(_folder, name));
+        string path = Path.Combine(_folder, "tokenizer.json");
+        var json = JsonNode.Parse(File.ReadAllText(path))!;
+        json["added_tokens"]![0]!["normalized"] = true;
+        File.WriteAllText(path, json.ToJsonString());
+        File.Copy(Path.Combine(Source("tiny"), "tokenizer.model"), Path.Combine(_folder, "tokenizer.model"));
+        var tokenizer = LlamaTokenizer.FromFolder(_folder).WithAddedTokens(["<plain>"], special: false).WithAddedTokens(["<special>"]);
+        string target = Path.Combine(_folder, "out");
+        tokenizer.Save(target);
+        var written = JsonNode.Parse(File.ReadAllText(Path.Combine(target, "tokenizer.json")))!["added_tokens"]!.AsArray();
+        Assert.Equal(tokenizer.AddedTokens.Select(t => (t.Id, t.Content)), written.Select(t => ((int)t!["id"]!, (string)t!["content"]!)));
+        Assert.Equal([true, true, false], new[] { written[0], written[^2], written[^1] }.Select(t => (bool)t!["normalized"]!));
+        Assert.Equal(tokenizer.AddedTokens, LlamaTokenizer.FromFolder(target, new TokenizerOptions { PreferJson = true }).AddedTokens);
+        Assert.Equal(tokenizer.AddedTokens, LlamaTokenizer.FromFolder(target).AddedTokens);
+    }
+
+    [Fact]
+    public void Another_tokenizers_added_tokens_do_not_stay()
+    {
+        File.WriteAllText(Path.Combine(_folder, "added_tokens.json"), """{"<gone>": 9000}""");
+        var tokenizer = LlamaTokenizer.FromFolder(Source("tiny"));
+        tokenizer.Save(_folder);
+        Assert.Equal(tokenizer.Count, LlamaTokenizer.FromFolder(_folder).Count);
     }
 
     [Fact]

@@ -5,8 +5,7 @@ namespace Peft.Llava;
 /// <summary>The folder of the results.</summary>
 internal static class OutputFolder
 {
-    private static readonly string[] Copied =
-        ["generation_config.json", "tokenizer.model", "tokenizer.json", "added_tokens.json", "preprocessor_config.json"];
+    private static readonly string[] Companions = ["generation_config.json", "preprocessor_config.json"];
 
     /// <summary>Makes a folder.</summary>
     /// <exception cref="FileWriteException">The operating system refused.</exception>
@@ -33,12 +32,8 @@ internal static class OutputFolder
         File.Delete(probe);
     }
 
-    /// <summary>Copies a base's tokenizer and generation files, where it has them, with the pad token that LLaVA trains with.</summary>
-    public static void CopyCompanions(string from, string to, int maxLength)
-    {
-        Copy(from, to, Copied);
-        TokenizerFiles.Copy(from, to, maxLength);
-    }
+    /// <summary>Copies a base's generation and picture settings, where it has them.</summary>
+    public static void CopyCompanions(string from, string to) => Copy(from, to, Companions);
 
     /// <summary>Copies files of a folder as they are, those that it has.</summary>
     public static void Copy(string from, string to, IEnumerable<string> names)

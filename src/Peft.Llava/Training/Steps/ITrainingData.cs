@@ -15,6 +15,12 @@ public interface ITrainingData
     IEpochSampling? Sampling => null;
 
     /// <summary>
+    /// The tokenizer that the samples are encoded with, whose files go into every folder that the trainer writes. Null, the default, does not say: the
+    /// base's files are copied then, which know nothing of tokens that were added.
+    /// </summary>
+    LlamaTokenizer? Tokenizer => null;
+
+    /// <summary>
     /// Counts each sample's tokens as the model gets them, image features included, for <see cref="TrainingOptions.LongestBatchFirst"/>. By default the
     /// absolute <see cref="ModalityLengths"/>.
     /// </summary>

@@ -27,6 +27,9 @@ public sealed class LlavaTrainingData : ITrainingData
     /// <inheritdoc/>
     public IReadOnlyList<int> ModalityLengths => Dataset.ModalityLengths;
 
+    /// <inheritdoc/>
+    public LlamaTokenizer Tokenizer => Dataset.Encoder.Processor.Tokenizer;
+
     /// <summary>Id, conversation, and the names and sizes of the image files; their pixels are not read.</summary>
     /// <param name="index">The sample's number.</param>
     public string ContentOf(int index) => ContentOf(Dataset, index);

@@ -30,6 +30,9 @@ public sealed class MixtureTrainingData : ITrainingData
     public IEpochSampling Sampling => Mixture.Sampling;
 
     /// <inheritdoc/>
+    public LlamaTokenizer Tokenizer => _sources[0].Tokenizer;
+
+    /// <inheritdoc/>
     public IReadOnlyList<int> CountTokens(CancellationToken cancellation = default) => [.. _sources.SelectMany(s => s.CountTokens(cancellation))];
 
     /// <inheritdoc cref="LlavaTrainingData.ContentOf(int)"/>
