@@ -3,7 +3,7 @@ using TorchSharp;
 
 namespace Peft.Llava;
 
-/// <summary>Estimates the memory of a training from configuration and options alone: no weight is read.</summary>
+/// <summary>Estimates the memory of a training, from configuration and options alone (no weight is read), or of a model that is loaded.</summary>
 /// <remarks>
 /// It counts what the code of this library keeps and makes on the CPU, where it was measured (docs/memory.md); on a GPU the parts are the same,
 /// but the work areas of its libraries are not.
@@ -22,9 +22,35 @@ public static class MemoryEstimator
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(options);
+        return Estimate(config, options, assumptions ?? new MemoryAssumptions(), null);
+    }
+
+    /// <summary>
+    /// Estimates the memory of training a model that is loaded: its weights count as they are stored, in their dtypes, dense or packed, however it came
+    /// to be quantised. Adapters that it carries are not counted; <see cref="MemoryAssumptions.Lora"/> says what they are.
+    /// </summary>
+    /// <param name="model">The model, with or without adapters; it is not changed.</param>
+    /// <param name="options">The options; the folder may be missing.</param>
+    /// <param name="assumptions">The rest, without dtype and quantisation of the base; null for LLaVA's LoRA with samples of full length.</param>
+    /// <returns>The estimate.</returns>
+    /// <exception cref="InvalidLoraConfigException">The adapter's settings cannot be.</exception>
+    /// <exception cref="TargetNotFoundException">The adapter means no layer of the model.</exception>
+    /// <exception cref="TrainingOptionsException">The options contradict each other or the model, or the assumptions say how the base is stored.</exception>
+    public static MemoryEstimate EstimateMemory(this LlavaModel model, TrainingOptions options, MemoryAssumptions? assumptions = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(options);
         assumptions ??= new MemoryAssumptions();
+        if (assumptions.Quantization is not null || assumptions.BaseDtype is not null)
+            throw new TrainingOptionsException(["BaseDtype and Quantization of a loaded model are its own; leave them out of the assumptions, or estimate from its Config"]);
+        var stored = StoredBase.Of(model);
+        return Estimate(model.Config, options, assumptions with { BaseDtype = stored.Dtype }, stored);
+    }
+
+    private static MemoryEstimate Estimate(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions, StoredBase? stored)
+    {
         Check(config, options, assumptions);
-        var weights = TrainedWeights.Plan(config, options, assumptions);
+        var weights = TrainedWeights.Plan(config, options, assumptions, stored);
         var shape = ShapeOf(config, options, assumptions);
         var decoder = new DecoderMemory(config.Language, shape, options.Trainable.LanguageModel);
         var vision = new VisionMemory(config, shape, options.Trainable.Projector, assumptions.CachedFeatures);

@@ -34,7 +34,12 @@ internal sealed record TrainedWeights
             _ => ScalarType.Float32,
         };
 
-    public static TrainedWeights Plan(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions)
+    /// <summary>Counts them.</summary>
+    /// <param name="config">The model's configuration.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="assumptions">The rest.</param>
+    /// <param name="stored">The base as it is stored; null to plan that too.</param>
+    public static TrainedWeights Plan(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions, StoredBase? stored)
     {
         var dtype = BaseDtypeOf(options, assumptions);
         var manifest = ModelManifest.Of(config);
@@ -48,10 +53,11 @@ internal sealed record TrainedWeights
         }
         // What learns beside a float16 base is float32.
         long learnedSize = options.Precision == TrainingPrecision.Float16 ? sizeof(float) : dtype.ElementSize();
-        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable))) trained.Add((spec.Shape, learnedSize));
+        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable)))
+            trained.Add((spec.Shape, stored?.SizeOf(LlavaModel.PartOf(spec.Name)) ?? learnedSize));
         return new TrainedWeights
         {
-            BaseBytes = BaseOf(manifest, dtype, assumptions.Quantization),
+            BaseBytes = stored?.Bytes ?? BaseOf(manifest, dtype, assumptions.Quantization),
             BaseElements = manifest.Sum(Count),
             AdapterBytes = (plan?.Plan.Parameters ?? 0) * adapterSize,
             OptimizerBytes = trained.Sum(t => StateOf(options.Optimizer, t.Shape, t.Size)),

@@ -1,5 +1,6 @@
 using Peft.Core;
 using Peft.Llava;
+using Peft.Quantization;
 using Peft.Testing;
 using TorchSharp;
 using Xunit;
@@ -143,6 +144,30 @@ public sealed class FaultTests
         using var resumed = new LLaVATrainer(again.Peft, again, Options(again) with { Ordering = SampleOrdering.Sequential });
         resumed.ResumeFrom(checkpoint);
         Assert.Equal(7, resumed.Train().Steps);
+    }
+
+    [Theory]
+    [InlineData(4)]
+    [InlineData(8)]
+    public void A_failed_allocation_on_a_quantised_base_tells_the_estimate_too(int bits)
+    {
+        using var data = new TinyRun();                       // its samples; the model is another one
+        using var tiny = TinyLlava.Create(3, ScalarType.BFloat16);
+        var quantization = bits == 4 ? QuantizationConfig.Nf4(ScalarType.BFloat16) : QuantizationConfig.Int8();
+        new ModelQuantizer(quantization).Quantize(tiny.Model);
+        var lora = new LoraConfig { Rank = 3, Alpha = 7, TargetModules = (string[])["q_proj", "down_proj"], ExcludeModules = TargetModules.Regex(".*vision_tower.*") };
+        using var peft = tiny.Model.GetPeftModel(lora, options: new AdapterOptions { UpcastToFloat32 = false });
+        var greedy = new Greedy(step: 1);
+        var options = data.Options with { Ordering = SampleOrdering.Sequential, BatchSize = 2, Precision = TrainingPrecision.BFloat16 };
+        using var trainer = new LLaVATrainer(peft, data, options, greedy);
+        var e = Assert.Throws<TrainingMemoryException>(() => trainer.Train());
+        greedy.Before!.Dispose();
+        Assert.Contains("start again with less to hold: BatchSize 1 and twice the AccumulationSteps, or GradientCheckpointing, or a MaxLength below 256.\nThe estimate for such a step:\nMB ",
+            e.Message, StringComparison.Ordinal);
+        Assert.EndsWith(e.Estimate!.ToString(), e.Message, StringComparison.Ordinal);
+        // The base as the configuration has it under the same quantisation: what the message tells is what a user could have asked before.
+        var planned = tiny.Model.Config.EstimateMemory(options, new MemoryAssumptions { Lora = lora, Quantization = quantization, Float32Adapter = false, BaseDtype = ScalarType.BFloat16 });
+        Assert.Equal((planned.Peak.Base, planned.Peak.Adapter, planned.TrainedElements), (e.Estimate.Peak.Base, e.Estimate.Peak.Adapter, e.Estimate.TrainedElements));
     }
 
     [Fact]

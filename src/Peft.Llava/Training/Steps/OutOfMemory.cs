@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Peft.Core;
 using Peft.Quantization;
+using TorchSharp;
 
 namespace Peft.Llava;
 
@@ -34,21 +35,21 @@ internal static class OutOfMemory
 
     private static MemoryEstimate? Estimate(LlavaBatch batch, TrainedModel trained, TrainingOptions options)
     {
-        if (trained.Model.modules().Any(m => m is FourBitLinear or Int8Linear)) return null;   // how it was quantised is not known here
         int samples = batch.Layout.Count;
         var assumptions = new MemoryAssumptions
         {
-            Lora = trained.Peft is { } peft ? peft.ConfigOf(peft.ActiveAdapters[0]) : null,
-            BaseDtype = trained.Model.Dtype,
+            Lora = trained.Peft is { ActiveAdapters: [var active, ..] } peft ? peft.ConfigOf(active) : null,
+            Float32Adapter = trained.Peft is null || trained.Peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf)).Any(t => t.Tensor.dtype == torch.ScalarType.Float32),
             TokensPerSample = (batch.Layout.TokenCount + samples - 1) / samples,
             SupervisedTokensPerSample = (int)((batch.SupervisedTokens + samples - 1) / samples),
             ImagesPerSample = (int)(((batch.Pixels?.shape[0] ?? 0) + samples - 1) / samples),
+            CachedFeatures = trained.Model.VisionTower?.Cache is not null,
         };
         try
         {
-            return trained.Model.Config.EstimateMemory(options with { BatchSize = samples }, assumptions);
+            return trained.Model.EstimateMemory(options with { BatchSize = samples }, assumptions);
         }
-        catch (PeftException)
+        catch (Exception second) when (second is PeftException || Is(second))
         {
             return null;   // the step's own failure is what has to be told
         }
