@@ -36,7 +36,7 @@ public sealed class LLaVATrainerTests
     [Fact]
     public void What_was_switched_for_the_training_is_switched_back()
     {
-        using var run = new TinyRun();
+        using var run = new TinyRun(dtype: ScalarType.BFloat16);
         using var before = get_rng_state();
         using var trainer = new LLaVATrainer(run.Peft, run, run.Options with { GradientCheckpointing = true, Precision = TrainingPrecision.BFloat16 });
         trainer.Train();

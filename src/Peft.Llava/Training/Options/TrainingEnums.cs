@@ -46,7 +46,8 @@ public enum TrainingPrecision
 
     /// <summary>
     /// Base in bfloat16, adapter and optimizer state as they are (float32 master weights unless made in bfloat16); products in bfloat16,
-    /// softmax, norms and loss in float32. What <c>--bf16 True</c> gives.
+    /// softmax, norms and loss in float32. What <c>--bf16 True</c> gives. A float32 base is refused: its weights would not be cast while they are used, as
+    /// autocast would, and nothing be computed in bfloat16.
     /// </summary>
     BFloat16,
 

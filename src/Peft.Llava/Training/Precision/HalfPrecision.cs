@@ -1,11 +1,15 @@
 using Peft.Core;
+using Peft.Quantization;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
-/// <summary>What float16 asks of a model before it is trained: the base in float16, everything that learns in float32.</summary>
+/// <summary>
+/// What the 16-bit dtypes ask of a model before it is trained. Float16: the base in float16, everything that learns in float32. BFloat16: something that
+/// computes in bfloat16; weights are never cast while they are used, as autocast would.
+/// </summary>
 internal static class HalfPrecision
 {
     /// <summary>All that does not fit: one sentence each.</summary>
@@ -17,6 +21,9 @@ internal static class HalfPrecision
             if (model.Dtype == ScalarType.Float16)
                 problems.Add($"the base is in Float16, whose small gradients are lost without loss scaling, and Precision is {options.Precision}; "
                     + "set Precision to TrainingPrecision.Float16, or load the base with another LlavaLoadOptions.Dtype");
+            if (options.Precision == TrainingPrecision.BFloat16 && model.Dtype == ScalarType.Float32 && !HasLayersInBFloat16(model))
+                problems.Add($"Precision is BFloat16 and the base is in Float32, so that nothing would be computed in bfloat16; load it with LlavaLoadOptions.Dtype = "
+                    + "ScalarType.BFloat16 (adapters stay float32), prepare a quantised one with KbitCasts.NormsOnly, or set Precision to TrainingPrecision.Float32");
             return problems;
         }
         if (model.Dtype != ScalarType.Float16)
@@ -29,6 +36,9 @@ internal static class HalfPrecision
                 + "with LlavaLoadOptions.ProjectorDtype = ScalarType.Float32, and make adapters with AdapterOptions.UpcastToFloat32, the default");
         return problems;
     }
+
+    // A 4-bit base whose embedding was cast to float32, as PEFT prepares it, computes in its layers' own dtype.
+    private static bool HasLayersInBFloat16(LlavaModel model) => model.modules().Any(m => m is FourBitLinear { ComputeDtype: ScalarType.BFloat16 });
 
     private static IEnumerable<(string Name, Parameter Parameter)> Learning(LlavaModel model, PeftModel? peft, TrainableParts parts)
     {
