@@ -8,6 +8,7 @@ public sealed partial class LLaVATrainer
 {
     private TrainingState? _resumed;
     private string? _bestFolder;
+    private bool _holdsBest;
     private StepBoundary? _saved;
     private DataFingerprint? _dataNow;
     private string? _baseNow;
@@ -67,7 +68,7 @@ public sealed partial class LLaVATrainer
         LastCheckpoint = checkpoint;
     }
 
-    /// <summary>The newest whole checkpoint that this trainer wrote or went on from; null if there is none.</summary>
+    /// <summary>The newest whole checkpoint that this training wrote (of several processes, the first one) or went on from; null if there is none.</summary>
     public string? LastCheckpoint { get; private set; }
 
     /// <summary>
@@ -77,9 +78,18 @@ public sealed partial class LLaVATrainer
     /// <param name="directory">The folder it goes into as <c>checkpoint-N</c>; null for <see cref="TrainingOptions.OutputDirectory"/>. Made if need be.</param>
     /// <returns>The checkpoint, for <see cref="ResumeFrom"/>.</returns>
     /// <exception cref="CheckpointSaveException">It could not be written; nothing is lost.</exception>
-    /// <exception cref="InvalidOperationException">This trainer has done no step, or has loaded the best weights since.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// This trainer has done no step; or <see cref="EvaluationOptions.LoadBestAtEnd"/> has put the weights of an earlier step into the model, to which the
+    /// optimizer's state does not belong. The best step has a checkpoint of its own, which the message names, and <see cref="SaveModel"/> saves its weights.
+    /// </exception>
     public string SaveCheckpoint(string? directory = null)
-        => SaveCheckpoint(_boundary ?? throw new InvalidOperationException("There is no step to resume from: this trainer has done none, or has loaded the best weights at its end. Call Train first, or SaveModel for the results."), directory);
+    {
+        if (_boundary is { } boundary) return SaveCheckpoint(boundary, directory);
+        throw new InvalidOperationException(_holdsBest && _evaluator.Best is { } report && _bestFolder is { } best
+            ? $"This trainer has loaded the best weights, those of step {report.Step}, and its optimizer is that of step {StepsDone}: no run can go on from the two. "
+                + $"Resume from {best}{(LastCheckpoint is { } last && last != best ? $" or {last}" : "")}, or call SaveModel for the results."
+            : "There is no step to resume from: this trainer has done none. Call Train first, or SaveModel for the results.");
+    }
 
     private string SaveCheckpoint(StepBoundary boundary, string? directory = null)
     {
@@ -102,13 +112,17 @@ public sealed partial class LLaVATrainer
         return target;
     }
 
-    /// <summary>Puts the weights of the best evaluation into the model.</summary>
+    /// <summary>Puts the weights of the best evaluation into the model; of several processes the first one reads them and shares them.</summary>
     private void LoadBest(EvaluationReport best)
     {
         if (best.Step == StepsDone) return;
-        using var weights = new SavedWeights(_bestFolder!, _trained);
-        weights.CopyTo([.. _trained.Trained]);
-        _boundary = null;   // its moments are not those of these weights
+        if (Saves)
+        {
+            using var weights = new SavedWeights(_bestFolder!, _trained);
+            weights.CopyTo([.. _trained.Trained]);
+        }
+        _exchange.ShareWeights(_trained.Trained);
+        (_boundary, _holdsBest) = (null, true);   // its moments are not those of these weights
     }
 
     /// <summary>Saves once for trial, so that what cannot be saved is known before the first step and not after hours.</summary>
@@ -169,6 +183,20 @@ public sealed partial class LLaVATrainer
         [nameof(TrainingOptions.Seed)] = Options.Seed.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.Optimizer)] = Options.Optimizer.ToString(),
         [nameof(TrainingOptions.MaxLength)] = Options.MaxLength.ToString(CultureInfo.InvariantCulture),
+    };
+
+    /// <summary>What has to be the same in all processes of a group.</summary>
+    private Dictionary<string, string> Settings() => new(Rules())
+    {
+        [nameof(StepsDone)] = StepsDone.ToString(CultureInfo.InvariantCulture),
+        [nameof(TotalSteps)] = TotalSteps.ToString(CultureInfo.InvariantCulture),
+        ["the number of samples"] = _data.Count.ToString(CultureInfo.InvariantCulture),
+        ["the number of trained values"] = _trained.Trained.Sum(p => p.Parameter.numel()).ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.LearningRate)] = Options.LearningRate.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.MaxGradNorm)] = Options.MaxGradNorm.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.SaveStrategy)] = Options.SaveStrategy.ToString(),
+        [nameof(TrainingOptions.SaveSteps)] = Options.SaveSteps.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.Evaluation)] = Options.Evaluation.ToString(),
     };
 
     private DataFingerprint DataNow => _dataNow ??= DataFingerprint.Of(_data);

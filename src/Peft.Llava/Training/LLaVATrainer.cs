@@ -115,7 +115,7 @@ public sealed partial class LLaVATrainer : IDisposable
         _schedule = new LearningRateSchedule(options.Schedule, WarmupSteps, _plan.TotalSteps, options.LearningRate, options.ScheduleCycles);
         _trained = new TrainedModel(model, peft, options.Trainable);
         _optimizer = OptimizerFactory.Create(options, _trained.Groups(options));
-        _evaluator = new Evaluator(options.Evaluation);
+        _evaluator = new Evaluator(options.Evaluation, _exchange);
         _scaler = options.Precision == TrainingPrecision.Float16 ? new GradientScaler(options.LossScaling) : null;
     }
 
@@ -161,18 +161,22 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <see cref="TrainingOptions.SaveStrategy"/> a checkpoint of them is written, otherwise <see cref="SaveModel"/> saves them.
     /// </param>
     /// <returns>What was done.</returns>
-    /// <exception cref="TrainingOptionsException">The <see cref="Evaluation"/> does not give what the options ask for.</exception>
+    /// <exception cref="TrainingOptionsException">
+    /// The <see cref="Evaluation"/> does not give what the options ask for, or the processes of a group have other options, samples or starting points.
+    /// </exception>
     /// <exception cref="TrainingCanceledException">The token was cancelled.</exception>
     /// <exception cref="NonFiniteLossException">A loss or gradient is NaN or infinite; no weight has moved in that step.</exception>
     /// <exception cref="NoSupervisedTokensException">A step has nothing to learn (not in the LLaVA-exact mode).</exception>
     /// <exception cref="TrainingMemoryException">The memory did not suffice for a step.</exception>
     /// <exception cref="CheckpointSaveException">A checkpoint, or the trial before the first step, could not be written; nothing is lost.</exception>
     /// <exception cref="FileWriteException">The output folder cannot be written.</exception>
+    /// <exception cref="ProcessGroupException">Another process of the group has failed; the weights are those of <see cref="StepsDone"/> steps.</exception>
     public TrainingSummary Train(CancellationToken cancellation = default)
     {
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
         if (EvaluationSource.Problems(Evaluation, Options.Evaluation) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
         _began = true;
+        if (GroupAgreement.Problems(_group, Settings()) is { Count: > 0 } differences) throw new TrainingOptionsException(differences);
         if (Saves)
         {
             OutputFolder.Probe(Options.OutputDirectory);
@@ -250,8 +254,9 @@ public sealed partial class LLaVATrainer : IDisposable
             if (keepsBest) _bestFolder = Path.Combine(Options.OutputDirectory, TrainingCheckpoint.NameOf(report.Step));
             if (keepsBest || IsCheckpoint(work.Plan))
             {
-                if (Saves) SaveCheckpoint(_boundary);
-                _group.Barrier();
+                string folder = SaveCheckpoint(_boundary);
+                _group.Barrier();   // whole now, whoever wrote it
+                (_saved, LastCheckpoint) = (_boundary, folder);
             }
             return report;
         }

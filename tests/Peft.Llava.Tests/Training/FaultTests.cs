@@ -21,7 +21,7 @@ public sealed class FaultTests
         // A file stands where the next checkpoint's folder has to be made.
         var watch = new Watch { OnReport = r => { if (r.Step == 2) File.WriteAllText(inTheWay, ""); } };
         using var trainer = new LLaVATrainer(run.Peft, run, options, watch);
-        Assert.Equal("There is no step to resume from: this trainer has done none, or has loaded the best weights at its end. Call Train first, or SaveModel for the results.", Assert.Throws<InvalidOperationException>(() => trainer.SaveCheckpoint()).Message);
+        Assert.Equal("There is no step to resume from: this trainer has done none. Call Train first, or SaveModel for the results.", Assert.Throws<InvalidOperationException>(() => trainer.SaveCheckpoint()).Message);
         var e = Assert.Throws<CheckpointSaveException>(() => trainer.Train());
         string target = Path.Combine(run.Output, "checkpoint-3"), earlier = Path.Combine(run.Output, "checkpoint-2");
         Assert.Equal($"The checkpoint of step 3 could not be saved: {e.InnerException!.Message} Weights and optimizer are still in memory: call the trainer's SaveCheckpoint() when "

@@ -10,8 +10,8 @@ namespace Peft.Llava;
 /// <param name="LossCount">How many those are.</param>
 internal sealed record EvaluationState(IReadOnlyList<EvaluationReport> Reports, int BestStep, int SinceGain, double LossSum, int LossCount);
 
-/// <summary>Evaluates when it is due and keeps account of the best value and of patience.</summary>
-internal sealed class Evaluator(EvaluationOptions options)
+/// <summary>Evaluates when it is due and keeps account of the best value and of patience. Of several processes the first one's metric decides in all.</summary>
+internal sealed class Evaluator(EvaluationOptions options, GradientExchange exchange)
 {
     private readonly List<EvaluationReport> _reports = [];
     private double _lossSum;
@@ -51,12 +51,12 @@ internal sealed class Evaluator(EvaluationOptions options)
         var scores = Scores(model, source, cancellation);
         double trained = _lossSum / _lossCount;
         (_lossSum, _lossCount) = (0, 0);
-        double metric = options.Metric switch
+        double metric = exchange.First(options.Metric switch
         {
             EvaluationOptions.TrainLoss => trained,
             EvaluationOptions.Loss => evaluated!.Value,
             var name => scores[name],
-        };
+        });
         bool best = Best is null ? double.IsFinite(metric) : Gains(metric, 0);
         // transformers' early stopping: its distance to the best is measured before the best is replaced, and may be larger than none.
         _sinceGain = (Best is null && best) || Gains(metric, options.EarlyStoppingThreshold) ? 0 : _sinceGain + 1;

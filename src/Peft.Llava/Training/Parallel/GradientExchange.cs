@@ -22,6 +22,10 @@ public sealed class GradientExchange(IProcessGroup group)
         return value.item<double>();
     }
 
+    /// <summary>The first process's number.</summary>
+    /// <param name="own">This process's; it counts in the first one only.</param>
+    public double First(double own) => Sum(group.Rank == 0 ? own : 0);
+
     /// <summary>Whether something is so in any process.</summary>
     /// <param name="own">Whether it is in this one.</param>
     public bool Any(bool own) => Alone ? own : Sum(own ? 1 : 0) > 0;

@@ -50,6 +50,7 @@ public sealed class TrainStep(
     /// <exception cref="NonFiniteLossException">
     /// A loss is NaN or infinite, or a gradient is and no scaler is there that could lower its scale.
     /// </exception>
+    /// <exception cref="ProcessGroupException">Another process has a fault; no weight has moved in any of them.</exception>
     public StepResult Run(
         int step, IReadOnlyList<LlavaBatch> microBatches, Action? onGradients = null, CancellationToken cancellation = default)
     {
@@ -59,7 +60,7 @@ public sealed class TrainStep(
         try
         {
             long supervised = (long)Sum(microBatches.Sum(b => b.SupervisedTokens));
-            if (supervised == 0 && !Exact) throw new NoSupervisedTokensException(step, [.. microBatches.SelectMany(b => b.SampleIds)]);
+            if (supervised == 0 && !Exact) throw NothingToLearn(step, [.. microBatches.SelectMany(b => b.SampleIds)]);
             var losses = new List<double>(microBatches.Count);
             var compute = new Stopwatch();
             Exception? fault = null;
@@ -113,6 +114,14 @@ public sealed class TrainStep(
         }
     }
 
+    /// <summary>The fault of a step without labels; a process whose part holds no sample leaves the word to those that have some.</summary>
+    private NoSupervisedTokensException NothingToLearn(int step, IReadOnlyList<string> samples)
+    {
+        var fault = new NoSupervisedTokensException(step, samples);
+        exchange?.Agree(samples.Count > 0 ? fault : null, step);
+        return fault;
+    }
+
     private double Sum(double own) => exchange?.Sum(own) ?? own;
 
     /// <summary>Not after every tiny step: it takes a millisecond or two.</summary>
@@ -147,8 +156,24 @@ public sealed class TrainStep(
         return NonFiniteSource.InForward(model, batch);
     }
 
-    /// <summary>Finds the micro-batch whose own gradient is not finite, by passing each again on its own.</summary>
+    /// <summary>The fault of a gradient that is not finite. The process whose own part broke speaks; where only the sum over all did, every one does.</summary>
     private NonFiniteLossException BrokenGradient(int step, IReadOnlyList<LlavaBatch> microBatches, long supervised, double norm)
+    {
+        Exception? found = null;
+        try
+        {
+            found = FindBroken(step, microBatches, supervised, norm);
+        }
+        catch (Exception e) when (exchange is { Alone: false })
+        {
+            found = e;
+        }
+        exchange?.Agree(found, step);
+        return found as NonFiniteLossException ?? new NonFiniteLossException(step, "the gradient", norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
+    }
+
+    /// <summary>Finds the micro-batch whose own gradient is not finite, by passing each again on its own; null if there is none.</summary>
+    private NonFiniteLossException? FindBroken(int step, IReadOnlyList<LlavaBatch> microBatches, long supervised, double norm)
     {
         for (int number = 0; number < microBatches.Count; number++)
         {
@@ -158,7 +183,7 @@ public sealed class TrainStep(
             if (NonFiniteSource.InGradients(model, optimizer.Groups.SelectMany(g => g.Parameters)) is not { } found) continue;
             return new NonFiniteLossException(step, "the gradient", norm, microBatches[number].SampleIds, Source(step, number, microBatches[number]) ?? found);
         }
-        return new NonFiniteLossException(step, "the gradient", norm, [.. microBatches.SelectMany(b => b.SampleIds)]);
+        return null;
     }
 
     /// <summary>

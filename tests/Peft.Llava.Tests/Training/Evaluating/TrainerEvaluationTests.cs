@@ -143,6 +143,48 @@ public sealed class TrainerEvaluationTests
         Assert.Equal([1, 2], TrainingCheckpoint.All(run.Output).Select(c => c.Step));
     }
 
+    [Fact]
+    public void Best_weights_are_no_checkpoint_with_the_last_moments()
+    {
+        using var run = new TinyRun(dropout: 0.3);
+        var options = run.Options with { MaxSteps = 5, Evaluation = EachStep with { MetricForBest = "score", LoadBestAtEnd = true } };
+        using var trainer = new LLaVATrainer(run.Peft, run, options) { Evaluation = Scores(0.5, 0.9, 0.1, 0.2, 0.3) };
+        trainer.Train();
+        string best = Path.Combine(run.Output, "checkpoint-2");
+        Assert.Equal("This trainer has loaded the best weights, those of step 2, and its optimizer is that of step 5: no run can go on from the two. "
+            + $"Resume from {best}, or call SaveModel for the results.", Assert.Throws<InvalidOperationException>(() => trainer.SaveCheckpoint()).Message);
+        Assert.Equal([1, 2], TrainingCheckpoint.All(run.Output).Select(c => c.Step));
+        string results = Path.Combine(run.Output, "results");
+        trainer.SaveModel(results);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(best, "adapter_model.safetensors")), File.ReadAllBytes(Path.Combine(results, "adapter_model.safetensors")));
+
+        // What the message names goes on: the same judgements from step 3 on lead to the same best.
+        using var again = new TinyRun(dropout: 0.3);
+        using var resumed = new LLaVATrainer(again.Peft, again, options) { Evaluation = Scores(0.1, 0.2, 0.3) };
+        resumed.ResumeFrom(best);
+        Assert.Equal(2, resumed.Train().Best!.Step);
+        Assert.Equal(Weights(run), Weights(again));
+    }
+
+    [Fact]
+    public void Where_a_later_checkpoint_is_there_it_is_named_too_and_a_best_last_step_can_be_saved()
+    {
+        using var run = new TinyRun();
+        var options = run.Options with { MaxSteps = 3, SaveStrategy = SaveStrategy.Steps, SaveSteps = 1, Evaluation = EachStep with { MetricForBest = "score", LoadBestAtEnd = true } };
+        using (var trainer = new LLaVATrainer(run.Peft, run, options) { Evaluation = Scores(0.5, 0.9, 0.1) })
+        {
+            trainer.Train();
+            Assert.Contains($"Resume from {Path.Combine(run.Output, "checkpoint-2")} or {Path.Combine(run.Output, "checkpoint-3")}, or call SaveModel for the results.",
+                Assert.Throws<InvalidOperationException>(() => trainer.SaveCheckpoint()).Message, StringComparison.Ordinal);
+        }
+
+        using var last = new LLaVATrainer(run.Peft, run, options) { Evaluation = Scores(0.5, 0.6, 0.9) };
+        last.Train();
+        string elsewhere = last.SaveCheckpoint(Path.Combine(run.Output, "elsewhere"));
+        foreach (string file in new[] { "adapter_model.safetensors", "optimizer.safetensors", "training_state.json" })
+            Assert.Equal(File.ReadAllBytes(Path.Combine(run.Output, "checkpoint-3", file)), File.ReadAllBytes(Path.Combine(elsewhere, file)));
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(3)]
