@@ -8,6 +8,8 @@ internal static class Table
     {
         Console.WriteLine($"{result.Size}, batch {result.Batch}, {result.Threads} threads, GEMM {result.GemmBefore:F0} / {result.GemmAfter:F0} GFLOP/s"
             + (Math.Abs(result.GemmBefore - result.GemmAfter) > 0.05 * result.GemmBefore ? "  (the peaks differ by more than 5 %: run again)" : ""));
+        int width = BenchmarkSize.Of(result.Size).Text.Hidden, rank = TrainingScenario.RankFor(width);
+        if (rank != TrainingScenario.Rank) Console.WriteLine($"  adapters of the model have rank {rank}, since {TrainingScenario.Rank} does not fit a width of {width}; a model this small tries the code and measures little");
         foreach (var row in result.Rows)
         {
             string mfu = row.MfuPercent is { } value ? $"MFU {value,5:F1} %" : "           ";

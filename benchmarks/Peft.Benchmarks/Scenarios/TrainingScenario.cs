@@ -30,8 +30,13 @@ internal sealed record TrainingSetup(string Name, ScalarType Base, bool Float32A
 /// <summary>LoRA training steps: forward, backward, clipping, optimizer, zero_grad.</summary>
 internal static class TrainingScenario
 {
-    private const int Rank = 128;
+    /// <summary>LLaVA's rank.</summary>
+    internal const int Rank = 128;
+
     private static readonly TargetModules Targets = TargetModules.Regex(@"model\.(language_model\.)?layers\..*_proj");
+
+    /// <summary>The rank for a model: LLaVA's, or a quarter of a width that is smaller than that.</summary>
+    internal static int RankFor(int width) => width >= Rank ? Rank : width / 4;
 
     /// <summary>Runs a scenario in this process.</summary>
     public static BenchmarkResult Run(TrainingSetup setup, string sizeName, int batch, int steps, string folder)
@@ -70,14 +75,14 @@ internal static class TrainingScenario
             if (step == 0) continue;        // warm-up
             seconds.Add(took);
             tokens += data.Layout.TokenCount;
-            flops += Flops.Training(size, Rank, data.Layout.Lengths, batch);
+            flops += Flops.Training(size, RankFor(size.Text.Hidden), data.Layout.Lengths, batch);
         }
         double peak = ProcessMemory.PeakMegabytes, anonymous = ProcessMemory.AnonymousMegabytes;
         double after = GemmPeak.Measure(setup.Base);
         double total = seconds.Sum();
         var row = new ResultRow(setup.Name, Median(seconds), seconds.Min(), tokens / total, "tokens/s",
             100 * flops / total / 1e9 / Math.Max(before, after), peak,
-            $"after load {resident:F0} MB; anonymous {anonymous:F0} MB; peak reset {reset}; losses {string.Join(" ", losses.Select(l => l.ToString("F4")))}");
+            $"rank {RankFor(size.Text.Hidden)}; after load {resident:F0} MB; anonymous {anonymous:F0} MB; peak reset {reset}; losses {string.Join(" ", losses.Select(l => l.ToString("F4")))}");
         return new BenchmarkResult("Peft.Llava", setup.Name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, after, [row]);
     }
 
@@ -85,8 +90,9 @@ internal static class TrainingScenario
     internal static PeftModel Adapt(LlavaModel model, bool float32)
     {
         manual_seed(1);
+        int rank = RankFor(model.Config.Language.HiddenSize);
         var peft = model.GetPeftModel(
-            new LoraConfig { Rank = Rank, Alpha = 256, Dropout = 0.05, TargetModules = Targets },
+            new LoraConfig { Rank = rank, Alpha = 2 * rank, Dropout = 0.05, TargetModules = Targets },
             options: new AdapterOptions { UpcastToFloat32 = float32 });
         peft.Precision = AdapterPrecision.BaseDtype;
         return peft;
