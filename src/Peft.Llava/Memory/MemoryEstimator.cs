@@ -53,7 +53,7 @@ public static class MemoryEstimator
         var weights = TrainedWeights.Plan(config, options, assumptions, stored);
         var shape = ShapeOf(config, options, assumptions);
         var decoder = new DecoderMemory(config.Language, shape, options.Trainable.LanguageModel);
-        var vision = new VisionMemory(config, shape, options.Trainable.Projector, assumptions.CachedFeatures);
+        var vision = new VisionMemory(config, shape, options.Trainable.Projector, weights.ProjectorSize, assumptions.CachedFeatures);
         return new MemoryEstimate(Moments(config, options, assumptions, weights, shape, decoder, vision), weights.Elements, weights.BaseElements);
     }
 

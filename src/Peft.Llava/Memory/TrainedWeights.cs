@@ -24,6 +24,9 @@ internal sealed record TrainedWeights
     /// <summary>Elements that are trained.</summary>
     public long Elements { get; private init; }
 
+    /// <summary>Bytes of an element of the projector.</summary>
+    public long ProjectorSize { get; private init; }
+
     public IReadOnlyList<LayerRanks> Layers { get; private init; } = [];
 
     public static ScalarType BaseDtypeOf(TrainingOptions options, MemoryAssumptions assumptions)
@@ -51,13 +54,14 @@ internal sealed record TrainedWeights
             trained.Add(([target.Rank, target.InFeatures], adapterSize));
             trained.Add(([target.OutFeatures, target.Rank], adapterSize));
         }
-        // What learns beside a float16 base is float32.
+        // What learns beside a float16 base is float32, and is stored so.
         long learnedSize = options.Precision == TrainingPrecision.Float16 ? sizeof(float) : dtype.ElementSize();
-        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable)))
-            trained.Add((spec.Shape, stored?.SizeOf(LlavaModel.PartOf(spec.Name)) ?? learnedSize));
+        long SizeOf(TensorSpec spec) => stored?.SizeOf(LlavaModel.PartOf(spec.Name)) ?? (IsTrained(spec.Name, options.Trainable) ? learnedSize : dtype.ElementSize());
+        foreach (var spec in manifest.Where(s => IsTrained(s.Name, options.Trainable))) trained.Add((spec.Shape, SizeOf(spec)));
         return new TrainedWeights
         {
-            BaseBytes = stored?.Bytes ?? BaseOf(manifest, dtype, assumptions.Quantization),
+            BaseBytes = stored?.Bytes ?? BaseOf(manifest, dtype, assumptions.Quantization) + manifest.Sum(s => Count(s) * (SizeOf(s) - dtype.ElementSize())),
+            ProjectorSize = manifest.FirstOrDefault(s => LlavaModel.PartOf(s.Name) == ModelPart.Projector) is { } first ? SizeOf(first) : dtype.ElementSize(),
             BaseElements = manifest.Sum(Count),
             AdapterBytes = (plan?.Plan.Parameters ?? 0) * adapterSize,
             OptimizerBytes = trained.Sum(t => StateOf(options.Optimizer, t.Shape, t.Size)),

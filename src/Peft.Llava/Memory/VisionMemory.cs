@@ -1,7 +1,7 @@
 namespace Peft.Llava;
 
-/// <summary>What tower and projector take.</summary>
-internal sealed class VisionMemory(LlavaConfig config, MemoryShape shape, bool trainsProjector, bool cached)
+/// <summary>What tower and projector take. The projector may have a dtype of its own, float32 beside a float16 tower.</summary>
+internal sealed class VisionMemory(LlavaConfig config, MemoryShape shape, bool trainsProjector, long projectorSize, bool cached)
 {
     private VisionConfig Vision => config.Vision!;
 
@@ -13,7 +13,9 @@ internal sealed class VisionMemory(LlavaConfig config, MemoryShape shape, bool t
     private long Patches => shape.Tiles * (Vision.PatchCount + 1);
 
     /// <summary>The tower's features.</summary>
-    public long Features => Runs ? shape.Tiles * config.FeaturesPerTile * Vision.HiddenSize * shape.Size : 0;
+    public long Features => FeatureElements * shape.Size;
+
+    private long FeatureElements => Runs ? shape.Tiles * config.FeaturesPerTile * Vision.HiddenSize : 0;
 
     /// <summary>The tower at its largest: within attention or within the MLP of a layer.</summary>
     public long Tower
@@ -35,7 +37,7 @@ internal sealed class VisionMemory(LlavaConfig config, MemoryShape shape, bool t
         {
             if (!Runs || !trainsProjector) return 0;
             long gelus = Math.Max(0, (config.Projector.LinearCount ?? 0) - 1);
-            return Features + 2 * gelus * shape.Features * config.Language.HiddenSize * shape.Size;
+            return (FeatureElements + 2 * gelus * shape.Features * config.Language.HiddenSize) * projectorSize;
         }
     }
 
@@ -45,7 +47,7 @@ internal sealed class VisionMemory(LlavaConfig config, MemoryShape shape, bool t
         get
         {
             long width = config.Language.HiddenSize * shape.Size;
-            return Runs ? Features + 2 * shape.Features * width + 2 * shape.Rows * width : shape.Rows * width;
+            return Runs ? Features + 2 * shape.Features * config.Language.HiddenSize * projectorSize + 2 * shape.Rows * width : shape.Rows * width;
         }
     }
 }

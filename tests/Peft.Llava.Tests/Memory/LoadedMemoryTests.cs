@@ -56,9 +56,20 @@ public sealed class LoadedMemoryTests
         var options = Options with { Trainable = TrainableParts.ProjectorOnly() };
         var narrow = source.Model.EstimateMemory(options).Peak;
         Assert.Equal(2 * 2 * projector, narrow.Optimizer);
-        foreach (var module in source.Model.modules().Where(m => m is MlpProjector)) module.to(ScalarType.Float32);
+        source.Model.Projector!.to(ScalarType.Float32);
         var wide = source.Model.EstimateMemory(options).Peak;
         Assert.Equal((2 * 4 * projector, 4 * projector, narrow.Base + 2 * projector), (wide.Optimizer, wide.Gradients, wide.Base));
+    }
+
+    /// <summary>The model as a float16 training wants it, against what its configuration says of such a training.</summary>
+    [Fact]
+    public void A_float32_projector_beside_a_float16_base_is_planned_as_it_is_loaded()
+    {
+        using var tiny = TinyLlava.Create(dtype: ScalarType.Float16);
+        tiny.Model.Projector!.to(ScalarType.Float32);
+        var options = Options with { Precision = TrainingPrecision.Float16 };
+        var assumptions = new MemoryAssumptions { Lora = Lora };
+        Assert.Equal(tiny.Model.EstimateMemory(options, assumptions).Moments, tiny.Model.Config.EstimateMemory(options, assumptions).Moments);
     }
 
     [Fact]

@@ -51,6 +51,12 @@ public sealed class MemoryEstimateTests
         // What learns on a float16 base is float32, the projector too.
         var scaled = Llava7B.EstimateMemory(Options with { Precision = TrainingPrecision.Float16 });
         Assert.Equal(2 * 4 * (LoraElements + ProjectorElements), scaled.Peak.Optimizer);
+        Assert.Equal(checkpointed.Peak.Base + 2 * ProjectorElements, scaled.Peak.Base);
+        // Its input and the two sides of its GELU are kept in float32, and what it returns is float32 too.
+        Assert.Equal((576 * 1024 + 2 * 576 * 4096) * 2, scaled.Moments[2].Vision - checkpointed.Moments[2].Vision);
+        Assert.Equal((576 * 1024 + 4 * 576 * 4096) * 2, scaled.Moments[1].Vision - checkpointed.Moments[1].Vision);
+        var frozen = Llava7B.EstimateMemory(Options with { Precision = TrainingPrecision.Float16, Trainable = TrainableParts.Lora(projector: false) });
+        Assert.Equal((checkpointed.Peak.Base, 2 * 4 * LoraElements), (frozen.Peak.Base, frozen.Peak.Optimizer));
 
         var two = Llava7B.EstimateMemory(Options with { BatchSize = 2, GradientCheckpointing = false });
         Assert.InRange(two.Peak.Activations / (double)plain.Peak.Activations, 1.9, 2.1);
