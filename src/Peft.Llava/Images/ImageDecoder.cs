@@ -13,7 +13,7 @@ public static class ImageDecoder
 
     /// <summary>Decodes a file.</summary>
     /// <param name="path">The file; its name's ending does not matter.</param>
-    /// <returns>A fresh picture.</returns>
+    /// <returns>A fresh picture, with its <see cref="RgbImage.Traits"/>.</returns>
     /// <exception cref="ImageDecodeException">The file is missing, no picture, damaged or too large.</exception>
     public static RgbImage Decode(string path)
     {
@@ -49,12 +49,12 @@ public static class ImageDecoder
     /// <summary>Decodes bytes.</summary>
     /// <param name="data">The content of a picture file.</param>
     /// <param name="source">Its name in error texts.</param>
-    /// <returns>A fresh picture.</returns>
+    /// <returns>A fresh picture, with its <see cref="RgbImage.Traits"/>.</returns>
     /// <exception cref="ImageDecodeException">The bytes are no picture, damaged, or of too large a picture.</exception>
     public static RgbImage Decode(ReadOnlySpan<byte> data, string source)
     {
         var context = new DecodeContext(source, ImageContent.Identify(data, source));
-        return context.Format switch
+        var picture = context.Format switch
         {
             ImageFormat.Png => PngDecoder.Decode(data, context),
             ImageFormat.Gif => GifDecoder.Decode(data, context),
@@ -62,6 +62,8 @@ public static class ImageDecoder
             ImageFormat.Tiff => TiffDecoder.Decode(data, context),
             _ => SkiaDecoder.Decode(data, context),
         };
+        picture.Traits = ImageTraits.Read(data);
+        return picture;
     }
 
     private static int ReadAll(Microsoft.Win32.SafeHandles.SafeFileHandle file, Span<byte> buffer)

@@ -37,6 +37,9 @@ public sealed class RgbImage
     /// <summary>The size, width first.</summary>
     public ImageSize Size => new(Width, Height);
 
+    /// <summary>What the header of the file said that the pixels do not tell; null for a picture that <see cref="ImageDecoder"/> did not decode.</summary>
+    public ImageTraits? Traits { get; internal set; }
+
     /// <summary>height x width x RGB. Owned by this picture: whoever changes it changes the picture.</summary>
 #pragma warning disable CA1819 // The pixels are the value; a copy per access would defeat the type.
     public byte[] Pixels { get; }

@@ -40,6 +40,8 @@ public sealed class ImageTraitsTests
         Assert.Equal(new ImageTraits(16, false, 1), ImageTraits.Read(PictureBytes.Png(16)));
         Assert.Equal(new ImageTraits(8, true, 1), ImageTraits.Read(PictureBytes.CmykTiff()));
         Assert.Equal(2, ImageDecoder.Decode(PictureBytes.CmykTiff(), "a").Width);
+        Assert.Equal(new ImageTraits(8, true, 1), ImageDecoder.Decode(PictureBytes.CmykTiff(), "a").Traits);
+        Assert.Null(new RgbImage(2, 3).Traits);
         Assert.Equal(5, ImageDecoder.Decode(PictureBytes.Png(16), "a").Width);
     }
 

@@ -23,12 +23,14 @@ internal sealed class PreflightImages(SampleEncoder encoder, PreflightOptions op
         int tiles = 1;
         try
         {
-            var size = encoder.ReadImage(sample, file).Size;
+            var picture = encoder.ReadImage(sample, file);
+            var size = picture.Size;
             int longSide = Math.Max(size.Width, size.Height), shortSide = Math.Min(size.Width, size.Height);
             if ((longSide > OrdinarySide || longSide / shortSide >= OrdinaryRatio) && encoder.Processor.Images is not null) encoder.CheckShape(sample, file);
             tiles = encoder.Processor.Images?.TileCount(size) ?? 1;
-            // A processor may make its pictures from something other than files.
-            if (File.Exists(path)) Warn(ImageTraits.Read(File.ReadAllBytes(path)));
+            // A reader of the processor's own says nothing of the header, and may make its pictures from something other than files.
+            if (picture.Traits is { } traits) Warn(traits);
+            else if (File.Exists(path)) Warn(ImageTraits.Read(File.ReadAllBytes(path)));
         }
         catch (SampleException e)
         {

@@ -118,6 +118,23 @@ public sealed class PreflightTests : IDisposable
         Assert.Contains("cannot be used: the disk is gone", finding.Message);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_picture_is_read_once_and_its_header_is_known_all_the_same(bool own)
+    {
+        File.WriteAllBytes(Path.Combine(_data.Images, "deep.png"), PictureBytes.Png(16, 5, 3, PictureBytes.Chunk("eXIf", PictureBytes.Exif(6, little: false))));
+        var processor = new LlavaProcessor(TinyData.Tokenizer, TinyData.Processor.Images, readImage: path =>
+        {
+            var picture = ImageDecoder.Decode(path);
+            if (own) return new RgbImage(picture.Width, picture.Height, picture.Pixels);       // a reader that says nothing of headers
+            File.Delete(path);
+            return picture;
+        });
+        var dataset = new LlavaDataset([TinyData.Sample(0, "<image>\nWhat?", "A bus.", "deep.png")], _data.Encoder(processor: processor));
+        Assert.Equal([PreflightCategory.SixteenBitImage, PreflightCategory.RotatedImage], dataset.Preflight(null, null, Token).Findings.Select(f => f.Category));
+    }
+
     [Fact]
     public void A_picture_too_long_and_thin_is_found_and_can_be_blanked()
     {
