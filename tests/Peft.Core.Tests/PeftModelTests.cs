@@ -76,7 +76,7 @@ public sealed class PeftModelTests
         using var net = new TinyNet();
         var peft = net.GetPeftModel(Config);
         peft.Unload();
-        Assert.Throws<ObjectDisposedException>(() => peft.Merge());
+        Assert.Equal("Cannot access a disposed object.\nObject name: 'Peft.Core.PeftModel'.", Assert.Throws<ObjectDisposedException>(() => peft.Merge()).Message);
     }
 
     [Theory]
@@ -135,7 +135,7 @@ public sealed class PeftModelTests
         var active = net.call(x);
         peft.Merge(["default", "second"]);
         var merged = net.call(x);
-        Assert.Throws<InvalidOperationException>(Inside);
+        Assert.Equal("the caller's own", Assert.Throws<InvalidOperationException>(Inside).Message);
         Assert.Equal(["default", "second"], peft.MergedAdapters);
         TensorAssert.Equal(merged, net.call(x), "merged output");
         peft.Unmerge();
@@ -149,7 +149,7 @@ public sealed class PeftModelTests
             using (peft.WithoutAdapter())
             {
                 Assert.Empty(peft.MergedAdapters);
-                throw new InvalidOperationException();
+                throw new InvalidOperationException("the caller's own");
             }
         }
     }

@@ -95,13 +95,13 @@ public sealed class InProcessGroupTests
     [Fact]
     public void Arguments_that_cannot_be_are_refused()
     {
-        Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(0, _ => 0));
-        Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(1, g =>
+        Assert.StartsWith("size ('0') must be a non-negative and non-zero value.", Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(0, _ => 0)).Message);
+        Assert.StartsWith("source ('1') must be less than '1'.", Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(1, g =>
         {
             using var value = tensor([1f]);
             g.Broadcast(value, 1);
             return 0;
-        }));
-        Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(1, g => g.ReduceScatterSum([])));
+        })).Message);
+        Assert.StartsWith("tensors ('0') must be equal to '1'.", Assert.Throws<ArgumentOutOfRangeException>(() => InProcessGroup.Run(1, g => g.ReduceScatterSum([]))).Message);
     }
 }

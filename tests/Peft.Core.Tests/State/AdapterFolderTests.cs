@@ -130,7 +130,11 @@ public sealed class AdapterFolderTests : IDisposable
         Saved(Config).Dispose();
         string file = Path.Combine(_folder, "adapter_config.json");
         File.WriteAllText(file, File.ReadAllText(file).Replace("\"r\": 2", "\"r\": 3", StringComparison.Ordinal));
-        Assert.Equal(4, Assert.Throws<AdapterTensorsException>(() => PeftModel.Load(_net, _folder)).Faults.Count);
+        var e = Assert.Throws<AdapterTensorsException>(() => PeftModel.Load(_net, _folder));
+        Assert.Equal(4, e.Faults.Count);
+        Assert.Equal($"{Tensors}: 4 tensor(s) do not fit; nothing was loaded.\n  base_model.model.blocks.0.lora_A.weight: file has (2, 5), model wants (3, 5)\n"
+            + "  base_model.model.blocks.0.lora_B.weight: file has (5, 2), model wants (5, 3)\n  base_model.model.first.lora_A.weight: file has (2, 7), model wants (3, 7)\n"
+            + "  base_model.model.first.lora_B.weight: file has (5, 2), model wants (5, 3)\nIs this the adapter's base model, and are r and target_modules in adapter_config.json those of the file?", e.Message);
     }
 
     [Fact]

@@ -133,7 +133,7 @@ public sealed class AdapterLineageTests : IDisposable
         using var peft = _net.GetPeftModel(Config with { LoraBOwnBias = true });
         var groups = LoraPlus.Groups(peft, 1e-4, ratio: 8, weightDecay: 0.1);
         Assert.Equal([("A", 2, 1e-4, 0.1), ("B", 2, 8e-4, 0.1), ("B without decay", 2, 8e-4, 0.0)], groups.Select(g => (g.Name, g.Parameters.Count, g.LearningRate, g.WeightDecay)));
-        Assert.Throws<ArgumentOutOfRangeException>(() => LoraPlus.Groups(peft, 1, 0.5));
+        Assert.Equal("ratio ('0.5') must be greater than or equal to '1'. (Parameter 'ratio')\nActual value was 0.5.", Assert.Throws<ArgumentOutOfRangeException>(() => LoraPlus.Groups(peft, 1, 0.5)).Message);
     }
 
     private (Tensor Input, Tensor Output) SaveParent()

@@ -70,7 +70,9 @@ public sealed class AtomicFolderTests : IDisposable
         File.WriteAllText(Path.Combine(Directory.CreateDirectory(Target).FullName, "earlier"), "x");
         using var folder = AtomicFolder.Begin(Target);
         Directory.Delete(folder.PendingPath);
-        Assert.Equal(FileWriteFault.FolderMissing, Assert.Throws<FileWriteException>(folder.Commit).Fault);
+        var gone = Assert.Throws<FileWriteException>(folder.Commit);
+        Assert.Equal(FileWriteFault.FolderMissing, gone.Fault);
+        Assert.StartsWith($"{Target} could not be written: its folder does not exist.", gone.Message, StringComparison.Ordinal);
         Assert.Equal(["earlier"], Directory.GetFiles(Target).Select(Path.GetFileName));
     }
 }

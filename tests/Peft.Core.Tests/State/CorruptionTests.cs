@@ -120,7 +120,7 @@ public sealed class CorruptionTests : IDisposable
             for (int length = 0; length < whole.Length; length++)
             {
                 File.WriteAllBytes(path, whole[..length]);
-                Assert.ThrowsAny<TensorFileException>(() => TensorFiles.Open(path));
+                Assert.StartsWith(path + ": ", Assert.ThrowsAny<TensorFileException>(() => TensorFiles.Open(path)).Message, StringComparison.Ordinal);
             }
         }
     }

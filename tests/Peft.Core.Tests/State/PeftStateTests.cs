@@ -65,8 +65,8 @@ public sealed class PeftStateTests
         group.Broadcast(y, 0);
         group.Barrier();
         TensorAssert.Equal(x, y, "all-reduce");
-        Assert.Throws<ArgumentOutOfRangeException>(() => group.Broadcast(y, 1));
-        Assert.Throws<ArgumentOutOfRangeException>(() => group.ReduceScatterSum([x, x]));
+        Assert.StartsWith("source ('1') must be equal to '0'.", Assert.Throws<ArgumentOutOfRangeException>(() => group.Broadcast(y, 1)).Message);
+        Assert.StartsWith("tensors ('2') must be equal to '1'.", Assert.Throws<ArgumentOutOfRangeException>(() => group.ReduceScatterSum([x, x])).Message);
     }
 
     private sealed class FakeGroup(int rank, int size) : IProcessGroup

@@ -76,9 +76,13 @@ public sealed class ShardedCheckpointTests : IDisposable
     {
         File.WriteAllText(_folder.File("one.safetensors"), "1234");
         string path = Index("\"a\": \"one.safetensors\"");
-        Assert.Equal(_folder.File("one.safetensors"), Assert.Throws<SafetensorsFormatException>(() => TensorFiles.Open(path)).SourceFile);
+        var e = Assert.Throws<SafetensorsFormatException>(() => TensorFiles.Open(path));
+        Assert.Equal(_folder.File("one.safetensors"), e.SourceFile);
+        Assert.Equal($"{e.SourceFile}: it has 4 bytes, fewer than the 8 that hold the header's length. The file was cut off: copy or download it again, and check its size.", e.Message);
         File.WriteAllText(_folder.File("one.safetensors"), "{\"weight_map\": {}}");
-        Assert.Throws<SafetensorsFormatException>(() => TensorFiles.Open(path));             // an index may not lead to an index
+        // An index may not lead to an index.
+        Assert.Contains("one.safetensors: its header would have 8388068008349082235 bytes, more than the 100000000 of the format. Check that this is a safetensors file",
+            Assert.Throws<SafetensorsFormatException>(() => TensorFiles.Open(path)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

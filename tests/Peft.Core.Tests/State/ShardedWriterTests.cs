@@ -99,6 +99,8 @@ public sealed class ShardedWriterTests : IDisposable
     {
         string path = _folder.File("taken");
         File.WriteAllText(path, "");
-        Assert.Equal(path, Assert.Throws<FileWriteException>(() => ShardedWriter.Write(path, [])).Path);
+        var e = Assert.Throws<FileWriteException>(() => ShardedWriter.Write(path, []));
+        Assert.Equal(path, e.Path);
+        Assert.Equal($"{path} could not be written: The file '{path}' already exists. An earlier file of this name is as it was. Remove the cause and save again.", e.Message);
     }
 }

@@ -107,6 +107,9 @@ public sealed class StrictStateTests : IDisposable
         var e = Assert.Throws<StateMismatchException>(() => StrictState.Load(reader, new Dictionary<string, Tensor> { ["layers.0.q_proj.weight"] = zeros(2) }));
         Assert.Equal("base_model.model.layers.0.q_proj.weight", e.Faults.Single(fault => fault.Kind == StateFaultKind.Missing).Suggestion);
         Assert.Equal("layers.0.q_proj.weight", e.Faults.Single(fault => fault.Kind == StateFaultKind.Unexpected).Suggestion);
+        Assert.Equal("adapter_model.safetensors: 2 tensor(s) do not fit.\n  base_model.model.layers.0.q_proj.weight: not in the model; did you mean layers.0.q_proj.weight?\n"
+            + "  layers.0.q_proj.weight: missing from file; did you mean base_model.model.layers.0.q_proj.weight?\n"
+            + "Nothing was changed. Load the file that was saved from the model, or only what fits with StrictState.LoadPartial.", e.Message);
     }
 
     [Fact]

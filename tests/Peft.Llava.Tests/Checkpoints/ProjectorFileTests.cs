@@ -48,6 +48,9 @@ public sealed class ProjectorFileTests
         Assert.Equal(["mm_projector.0.bias", "mm_projector.2.weight", "mm_projector.2.bias"], e.MissingTensors);
         Assert.Equal(["model.mm_projector.4.bias"], e.UnexpectedTensors);
         Assert.Equal("model.mm_projector.0.weight: the file has (2, 3), the model wants (32, 24)", Assert.Single(e.ShapeFaults));
+        Assert.Equal($"{folder.File("mm_projector.bin")}: 5 tensor(s) do not fit the model that the configuration describes.\n  missing: mm_projector.0.bias\n  missing: mm_projector.2.weight\n"
+            + "  missing: mm_projector.2.bias\n  unexpected: model.mm_projector.4.bias\n  shape: model.mm_projector.0.weight: the file has (2, 3), the model wants (32, 24)\n"
+            + "Check that config.json and weights belong together and that no shard is missing.", e.Message);
         foreach (var (name, parameter) in tiny.Model.Parameters(ModelPart.Projector)) TensorAssert.Equal(before[name], parameter, name);
     }
 }

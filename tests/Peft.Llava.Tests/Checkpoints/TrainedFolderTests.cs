@@ -100,6 +100,8 @@ public sealed class TrainedFolderTests : IDisposable
         var e = Assert.Throws<CheckpointMismatchException>(() => TrainedFolder.Load(fresh.Model, _folder.FullName));
         Assert.Equal(["model.mm_projector.9.bias"], e.UnexpectedTensors);
         Assert.Equal(["model.mm_projector.0.bias: the file has (5), the model wants (32)"], e.ShapeFaults);
+        Assert.Equal($"{Path.Combine(_folder.FullName, NonLoraTrainables.FileName)}: 2 tensor(s) do not fit the model that the configuration describes.\n  unexpected: model.mm_projector.9.bias\n"
+            + "  shape: model.mm_projector.0.bias: the file has (5), the model wants (32)\nCheck that config.json and weights belong together and that no shard is missing.", e.Message);
         Assert.Equal(before, Loss(fresh.Model, batch));
         fresh.Model.GetPeftModel(Config(fresh.Model)).Dispose();   // no adapters are left on it
     }

@@ -38,7 +38,7 @@ public sealed class LlavaSampleBuilderTests
             "turn 1, of 'gpt', is empty (give it text, or remove the record). Correct the calls of User and Assistant.");
         Refused(b => b.User("q").User("q").Assistant("a"), SampleProblem.Conversation, "turns 0 and 1 are both from 'human'");
         Refused(b => b.User("<image> q", "a.png", "b.png").Assistant("a"), SampleProblem.PlaceholderCount, "it has 2 image(s) but 1 <image> placeholder(s)");
-        Assert.Throws<ArgumentException>(() => new LlavaSampleBuilder(""));
+        Assert.Equal("The value cannot be an empty string. (Parameter 'id')", Assert.Throws<ArgumentException>(() => new LlavaSampleBuilder("")).Message);
     }
 
     private static void Refused(Func<LlavaSampleBuilder, LlavaSampleBuilder> build, SampleProblem problem, string text)

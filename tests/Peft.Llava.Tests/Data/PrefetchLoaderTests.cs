@@ -96,5 +96,5 @@ public sealed class PrefetchLoaderTests
 
     [Fact]
     public void Refuses_no_workers()
-        => Assert.Throws<ArgumentOutOfRangeException>(() => PrefetchLoader.InOrder(1, (i, _) => new Item(i), new PrefetchOptions { Workers = 0 }));
+        => Assert.StartsWith("options ('0') must be a non-negative and non-zero value.", Assert.Throws<ArgumentOutOfRangeException>(() => PrefetchLoader.InOrder(1, (i, _) => new Item(i), new PrefetchOptions { Workers = 0 })).Message);
 }

@@ -101,7 +101,7 @@ public sealed class SampleEncoderTests : IDisposable
     {
         using var sample = _data.Encoder().Encode(TinyData.Sample(0, "<image>\nWhat?", "A bus.", _data.Pictures[0]));
         using var stacked = new LlavaCollator(TinyData.Tokenizer).Stack([sample]);
-        Assert.Throws<SampleException>(() => _data.Encoder().Encode(TinyData.Sample(0, "<image><image>", "A bus.", _data.Pictures[0], "none.png")));
+        Assert.Contains("none.png' is not there.", Assert.Throws<SampleException>(() => _data.Encoder().Encode(TinyData.Sample(0, "<image><image>", "A bus.", _data.Pictures[0], "none.png"))).Message, StringComparison.Ordinal);
     });
 
     private SampleException Fails(LlavaSample sample, DataOptions? options = null)

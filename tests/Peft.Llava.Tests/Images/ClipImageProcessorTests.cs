@@ -62,7 +62,8 @@ public sealed class ClipImageProcessorTests
         var json = golden.Json;
         if (json.GetProperty("peer_error").ValueKind != JsonValueKind.Null)
         {
-            Assert.ThrowsAny<Peft.Core.PeftException>(() => Processor(json, PassOrder.Current).Tiles(image));
+            Assert.Equal("image_grid_pinpoints '(1x1),...,(2x2)' cannot be used: it has '1x1' where a number was expected (at character 4). Write every resolution out, width first, for "
+                + "example [[336, 672], [672, 336], [672, 672]], in the checkpoint's config.json or in the options.", Assert.ThrowsAny<Peft.Core.PeftException>(() => Processor(json, PassOrder.Current).Tiles(image)).Message);
             return;
         }
         var current = Processor(json, PassOrder.Current);

@@ -88,6 +88,8 @@ public sealed class LlavaModelTests
         var e = Assert.Throws<CheckpointMismatchException>(() => LlavaModel.FromState(two.Model.Config, new Dictionary<string, Tensor> { ["x"] = ones(2) }));
         Assert.Equal(["x"], e.UnexpectedTensors);
         Assert.Equal(ModelManifest.Of(two.Model.Config).Count, e.MissingTensors.Count);
+        Assert.StartsWith("The given state: 65 tensor(s) do not fit the model that the configuration describes.\n  missing: model.embed_tokens.weight\n", e.Message, StringComparison.Ordinal);
+        Assert.EndsWith("\n  missing: and 56 more\n  unexpected: x\nCheck that config.json and weights belong together and that no shard is missing.", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]

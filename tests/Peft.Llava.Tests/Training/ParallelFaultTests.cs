@@ -151,7 +151,7 @@ public sealed class ParallelFaultTests
     public void Processes_that_would_not_train_the_same_are_refused()
     {
         string[] heard = new string[2];
-        Assert.Throws<TrainingOptionsException>(() => ParallelRun.Of<int>(2, (group, run) =>
+        var cause = Assert.Throws<TrainingOptionsException>(() => ParallelRun.Of<int>(2, (group, run) =>
         {
             var options = Options(run) with { Seed = 42 + group.Rank, LearningRate = 0.02 };
             using var trainer = new LLaVATrainer(run.Peft, run, group.Rank == 0 ? options : options with { MaxGradNorm = 0.5 }, group);
@@ -163,6 +163,7 @@ public sealed class ParallelFaultTests
         const string Next = "give all processes the same options and samples, and resume all of them from the same checkpoint or none";
         Assert.Equal($"The training settings have 2 problems:\n  - Seed is 43 in process 1 and 42 in process 0; {Next}.\n  - MaxGradNorm is 0.5 in process 1 and 1 in process 0; {Next}.", heard[0]);
         Assert.Equal(heard[0], heard[1]);
+        Assert.Equal(heard[0], cause.Message);
     }
 
     /// <summary>Keeps the weights as they were at the start or after the last step.</summary>

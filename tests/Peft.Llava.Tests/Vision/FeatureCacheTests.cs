@@ -122,7 +122,8 @@ public sealed class FeatureCacheTests : IDisposable
         File.WriteAllText(file, "");
         using var features = ones(2, 2);
         var store = new DiskFeatureStore(file);
-        Assert.Throws<FileWriteException>(() => store.Keep(new FeatureKey(new string('a', 64), new string('b', 64)), features));
+        var key = new FeatureKey(new string('a', 64), new string('b', 64));
+        Assert.StartsWith($"{store.PathOf(key)} could not be written: ", Assert.Throws<FileWriteException>(() => store.Keep(key, features)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -57,5 +57,9 @@ public sealed class SampleWriterTests : IDisposable
 
     [Fact]
     public void A_folder_that_is_not_there_is_named()
-        => Assert.Throws<FileWriteException>(() => SampleWriter.WriteJson(Path.Combine(_data.Folder, "none", "out.json"), _samples));
+    {
+        string path = Path.Combine(_data.Folder, "none", "out.json");
+        Assert.Equal($"{path} could not be written: its folder does not exist. An earlier file of this name is as it was. Create {Path.GetDirectoryName(path)} first, or correct the path.",
+            Assert.Throws<FileWriteException>(() => SampleWriter.WriteJson(path, _samples)).Message);
+    }
 }

@@ -82,7 +82,7 @@ public sealed class DatasetMixtureTests : IDisposable
         Refused("The sources 'a' and 'b' differ in MaskPaddingIds or ZeroImageForTextOnly, which hold for a batch as a whole. Give them the same.",
             new("a", Texts()), new("b", exact));
         var mixture = Mixture();
-        Assert.Throws<ArgumentOutOfRangeException>(() => mixture.Find(14));
+        Assert.StartsWith("index ('14') must be less than '14'.", Assert.Throws<ArgumentOutOfRangeException>(() => mixture.Find(14)).Message);
         Assert.Equal((mixture.Sources[0].Dataset, 8), mixture.Find(8));
         Assert.Equal((mixture.Sources[1].Dataset, 0), mixture.Find(9));
     }

@@ -62,7 +62,7 @@ public sealed class WeightedSamplingTests
         Assert.Equal(third, new WeightedSampling(["x", "y"], [40, 30], [2, 2]).Draw(3, 11));
         Assert.NotEqual(third, sampling.Draw(3, 12));
         Assert.NotEqual(sampling.Draw(1, 11), sampling.Draw(2, 11));
-        Assert.Throws<ArgumentOutOfRangeException>(() => sampling.Draw(-1, 11));
+        Assert.StartsWith("epoch ('-1') must be a non-negative value.", Assert.Throws<ArgumentOutOfRangeException>(() => sampling.Draw(-1, 11)).Message);
     }
 
     [Fact]

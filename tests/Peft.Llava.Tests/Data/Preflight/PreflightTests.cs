@@ -58,7 +58,7 @@ public sealed class PreflightTests : IDisposable
         Assert.Equal(!warning, category.IsImageFault());
         // The trainer sees what the preflight saw.
         if (warning) dataset.Encode(1).Dispose();
-        else Assert.Throws<SampleException>(() => dataset.Encode(1));
+        else Assert.Equal(finding.Message, Assert.Throws<SampleException>(() => dataset.Encode(1)).Message);
     }
 
     [Theory]

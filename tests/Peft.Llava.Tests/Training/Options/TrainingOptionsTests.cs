@@ -62,7 +62,9 @@ public sealed class TrainingOptionsTests
         Assert.Equal(options, TrainingOptions.Load(path));
         string missing = Path.Combine(folder, "none.json");
         Assert.Equal([$"the file {missing} can't be read (Could not find file '{missing}')"], Assert.Throws<TrainingOptionsException>(() => TrainingOptions.Load(missing)).Problems);
-        Assert.Throws<FileWriteException>(() => options.Save(Path.Combine(folder, "no", "such", "folder.json")));
+        string nowhere = Path.Combine(folder, "no", "such", "folder.json");
+        Assert.Equal($"{nowhere} could not be written: its folder does not exist. An earlier file of this name is as it was. Create {Path.GetDirectoryName(nowhere)} first, or correct the path.",
+            Assert.Throws<FileWriteException>(() => options.Save(nowhere)).Message);
         Directory.Delete(folder, recursive: true);
     }
 

@@ -104,6 +104,8 @@ public sealed class LongestFirstTests
             using var trainer = new LLaVATrainer(peft, new LlavaDataset(samples, new SampleEncoder(tiny.Processor)),
                 new TrainingOptions { OutputDirectory = output, BatchSize = 1, LongestBatchFirst = true, SaveStrategy = SaveStrategy.None });
             var e = Assert.Throws<SampleException>(() => trainer.Train(TestContext.Current.CancellationToken));
+            Assert.Equal("Sample 'mute' (record 4): none of its 135 tokens is supervised with the template 'vicuna_v1': no turn of 'gpt' holds text. Correct or remove it, choose the model's "
+                + "template, or keep such samples (DataOptions.Unsupervised).", e.Message);
             Assert.Equal("mute", e.SampleId);
             Assert.Equal(0, trainer.StepsDone);
         }
