@@ -2,7 +2,7 @@ using Peft.Core;
 using static TorchSharp.torch;
 
 // diagnose: prints the report. ensure: loads libtorch or prints the exception. Exit code 0 if libtorch is loaded.
-// save FOLDER: writes the same files again and again, each time full of another number, until the process is killed.
+// sweep FOLDER: AtomicFile.Sweep, or what it says. save FOLDER: writes the same files again and again, each time full of another number, until the process is killed.
 switch (args)
 {
     case ["diagnose"]:
@@ -20,6 +20,17 @@ switch (args)
             Console.Write(e.Message);
             return 1;
         }
+    case ["sweep", var folder]:
+        try
+        {
+            AtomicFile.Sweep(folder);
+            return 0;
+        }
+        catch (FileWriteException e)
+        {
+            Console.Write(e.Message);
+            return 1;
+        }
     case ["save", var folder]:
         for (int round = 1; ; round++)
         {
@@ -30,6 +41,6 @@ switch (args)
             if (round == 1) Console.WriteLine("saved");
         }
     default:
-        Console.Error.WriteLine("usage: Peft.Probe diagnose | ensure | save FOLDER");
+        Console.Error.WriteLine("usage: Peft.Probe diagnose | ensure | sweep FOLDER | save FOLDER");
         return 2;
 }

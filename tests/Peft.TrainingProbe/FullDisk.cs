@@ -29,20 +29,26 @@ internal static class FullDisk
         again.Trainer.SaveModel(output);
     }
 
+    /// <summary>Writes a file as long as the disk takes it.</summary>
+    public static void Fill(string path)
+    {
+        try
+        {
+            using var file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+            while (true) file.Write(new byte[4096]);
+        }
+        catch (IOException)
+        {
+            // full
+        }
+    }
+
     private sealed class Filler(string path) : ITrainingObserver
     {
         public TrainingVerdict OnStep(StepReport report)
         {
-            if (report.Step != ProbeRun.SaveSteps) return TrainingVerdict.Continue;
-            try
-            {
-                using var file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
-                while (true) file.Write(new byte[4096]);
-            }
-            catch (IOException)
-            {
-                return TrainingVerdict.Continue;   // full
-            }
+            if (report.Step == ProbeRun.SaveSteps) Fill(path);
+            return TrainingVerdict.Continue;
         }
     }
 }

@@ -4,7 +4,7 @@ using Peft.TrainingProbe;
 
 // train FOLDER STEPS OPTIMIZER: trains to the end and saves, from the newest checkpoint in the folder on; says where it is, so that it can be killed there.
 // interrupt FOLDER STEPS: trains until Ctrl-C. full FOLDER STEPS OUTPUT: trains on a small disk that is full after step 3, makes room, saves and ends in OUTPUT.
-// steps COUNT: trains many steps; fails if tensors are left or resident memory grows by more than 1 %.
+// logs FOLDER OUTPUT: writes logs on a small disk that fills up. steps COUNT: trains many steps; fails if tensors are left or resident memory grows by more than 1 %.
 switch (args)
 {
     case ["train", var folder, var steps, var optimizer]:
@@ -34,10 +34,13 @@ switch (args)
     case ["full", var folder, var steps, var output]:
         FullDisk.Train(folder, int.Parse(steps), output);
         return 0;
+    case ["logs", var folder, var output]:
+        FullDiskLogs.Write(folder, output);
+        return 0;
     case ["steps", var steps]:
         return LongRun.Train(int.Parse(steps));
     default:
-        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER | interrupt FOLDER STEPS | full FOLDER STEPS OUTPUT | steps COUNT");
+        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER | interrupt FOLDER STEPS | full FOLDER STEPS OUTPUT | logs FOLDER OUTPUT | steps COUNT");
         return 2;
 }
 

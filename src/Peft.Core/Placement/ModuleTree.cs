@@ -17,7 +17,8 @@ public static class ModuleTree
     private const BindingFlags Instance = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
     private static readonly FieldInfo Registry =
-        typeof(nn.Module).GetField("_internal_submodules", Instance) 
+        typeof(nn.Module).GetField("_internal_submodules", Instance)
+        // Not reached with the TorchSharp that the tests run on: it guards against another one.
         ?? throw new NotSupportedException("This version of TorchSharp keeps no registry _internal_submodules in a module; use the version this package was built with.");
 
     /// <summary>All modules below a root with their paths in memory, parents first, each path once.</summary>

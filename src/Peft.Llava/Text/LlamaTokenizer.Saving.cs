@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -36,8 +35,8 @@ public sealed partial class LlamaTokenizer
     {
         if (_data.SourceFile is not { } source)
         {
-            var pieces = _data.Pieces ?? throw new UnreachableException("A tokenizer that was not read from a file is made from its pieces.");
-            AtomicFile.WriteStream(Path.Combine(folder, ModelFile), stream => stream.Write(SentencePieceWriter.Write(pieces)));
+            // A tokenizer that was not read from a file is made from its pieces.
+            AtomicFile.WriteStream(Path.Combine(folder, ModelFile), stream => stream.Write(SentencePieceWriter.Write(_data.Pieces!)));
             return;
         }
         if (!File.Exists(source))

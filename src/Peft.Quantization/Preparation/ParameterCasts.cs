@@ -11,7 +11,7 @@ internal static class ParameterCasts
 {
     private const BindingFlags Own = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
-    // TorchSharp lets a parameter be registered but not replaced.
+    // TorchSharp lets a parameter be registered but not replaced. The exception is not reached with the TorchSharp that the tests run on: it guards against another one.
     private static readonly FieldInfo Registry =
         typeof(nn.Module).GetField("_internal_params", Own) ?? throw new NotSupportedException(
             "TorchSharp's nn.Module has no _internal_params; parameters cannot be replaced. Use the TorchSharp version these packages are built for.");

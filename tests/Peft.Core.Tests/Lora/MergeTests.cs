@@ -63,6 +63,31 @@ public sealed class MergeTests
         TensorAssert.Equal(before, layer.BaseWeight(ScalarType.Float32), "refused");
     }
 
+    [Fact]
+    public void A_sum_of_two_adapters_beyond_the_largest_number_is_refused_and_nothing_changes()
+    {
+        using var scope = NewDisposeScope();
+        using var net = nn.Sequential((Path, nn.Linear(7, 5)));
+        using var peft = Adapted(net);
+        peft.AddAdapter("second", new LoraConfig { Rank = 2, Alpha = 3, TargetModules = TargetModules.Names([Path]) });
+        var layer = peft.Layers.Single();
+        using (no_grad())
+        {
+            // Each one's own delta is finite: 3 * 1e19 * 5e18 * 5 / 3 = 2.5e38.
+            foreach (var adapter in layer.Adapters.Values)
+            {
+                adapter.A.fill_(1e19f);
+                adapter.B.fill_(adapter.Name == "second" ? 8.3e18f : 5e18f);
+            }
+        }
+        var before = layer.BaseWeight(ScalarType.Float32);
+        Assert.Equal($"Merge: 1 tensor(s) hold NaN or infinity: {Path}. The adapter is broken; use an earlier checkpoint.",
+            Assert.Throws<NonFiniteWeightsException>(() => peft.Merge(["default", "second"])).Message);
+        TensorAssert.Equal(before, layer.BaseWeight(ScalarType.Float32), "refused");
+        Assert.Empty(peft.MergedAdapters);
+        peft.Merge(["default"]);
+    }
+
     private static PeftModel Adapted(Sequential net)
     {
         var peft = net.GetPeftModel(new LoraConfig { Rank = 3, Alpha = 5, TargetModules = TargetModules.Names([Path]) });

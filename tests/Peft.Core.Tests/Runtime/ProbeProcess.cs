@@ -7,7 +7,7 @@ namespace Peft.Core.Tests;
 /// <summary>Runs tests/Peft.Probe from a copy of its output folder, so that its native files can be broken.</summary>
 internal sealed class ProbeProcess : IDisposable
 {
-    private const string Configuration =
+    public const string Configuration =
 #if DEBUG
         "Debug";
 #else

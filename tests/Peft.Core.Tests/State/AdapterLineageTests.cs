@@ -70,6 +70,17 @@ public sealed class AdapterLineageTests : IDisposable
     }
 
     [Fact]
+    public void A_new_adapter_that_fits_nothing_leaves_the_model_without_its_parent_too()
+    {
+        var (x, _) = SaveParent();
+        var plain = _net.call(x);
+        Assert.Equal("target_modules [frist] matches none of the 6 fitting modules. Names present: 0, 1, down, first, narrow, up.",
+            Assert.Throws<TargetNotFoundException>(() => PeftModel.TrainOn(_net, _folder, TrainOnMode.StackNew, Config with { TargetModules = ["frist"] })).Message);
+        TensorAssert.Equal(plain, _net.call(x), "output");
+        _net.GetPeftModel(Config).Dispose();   // no adapters are left on it
+    }
+
+    [Fact]
     public void An_adapter_of_another_base_is_refused()
     {
         using (var peft = _net.GetPeftModel(Config, options: new AdapterOptions { BaseFingerprint = "abc" })) peft.Save(_folder);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Peft.Testing;
 using Xunit;
 
@@ -98,6 +99,25 @@ public sealed class AtomicFileTests : IDisposable
         Assert.Equal(3, Directory.GetFiles(_folder.Path).Length);
         Assert.True(File.Exists(_folder.File("notes.tmp")));
         AtomicFile.Sweep(_folder.File("missing"));
+    }
+
+    [Fact]
+    public void What_a_sweep_cannot_remove_is_named()
+    {
+        Assert.SkipUnless(PrivateMounts.ArePossible, PrivateMounts.WhatIsNeeded);
+        string left = _folder.File($"config.json.{Guid.NewGuid():N}.tmp");
+        File.WriteAllText(left, "x");
+        // A file that something is mounted on cannot be deleted, not even by root.
+        string probe = Path.Combine(Repository.Root, "tests", "Peft.Probe", "bin", ProbeProcess.Configuration, "net10.0", "Peft.Probe.dll");
+        string[] command = [.. PrivateMounts.Command("mount --bind \"$0\" \"$0\"", left), "dotnet", probe, "sweep", _folder.Path];
+        using var process = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
+        string said = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        Assert.Equal(1, process.ExitCode);
+        Assert.Equal($"{_folder.Path} could not be written: Device or resource busy : '{left}'. An earlier file of this name is as it was. Remove the cause and save again.", said);
+        Assert.True(File.Exists(left));
+        AtomicFile.Sweep(_folder.Path);
+        Assert.False(File.Exists(left));
     }
 
     private FileWriteException AssertRefused(FileWriteFault fault, Action<string> write)

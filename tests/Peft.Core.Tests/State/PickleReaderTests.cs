@@ -76,6 +76,8 @@ public sealed class PickleReaderTests : IDisposable
         { "ccollections\nOrderedDict\n]R.", "its pickle calls something without a tuple of arguments" },
         { "ccollections\nOrderedDict\n]K\u0001a\u0085R.", "an OrderedDict of its pickle is made of what are no pairs" },
         { "\u0080\u0001.", "its pickle has protocol 1; 2 to 5 are known" },
+        { "\u0080\u0006.", "its pickle has protocol 6; 2 to 5 are known" },
+        { "X\u0005\0\0\0torchK\u0002\u0093.", "its pickle names something by what is no text" },
         { "(X\u0007\0\0\0storagectorch\nFloatStorage\nX\u0001\0\0\0" + "7X\u0003\0\0\0cpuK\u0001tQ.", "storage '7' has no record" },
         { "(X\u0007\0\0\0storagectorch\nFloatStorage\nX\u0001\0\0\0" + "0X\u0003\0\0\0cpuK\u0001tQ.",
             "storage '0' has 1 elements of F32, but its record has 24 bytes" },

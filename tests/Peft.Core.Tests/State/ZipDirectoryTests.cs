@@ -42,6 +42,7 @@ public sealed class ZipDirectoryTests : IDisposable
         AssertRefused(message, bytes => bytes[End64(bytes) + 33] = 0x40);                      // more records than bytes
         AssertRefused(message, bytes => bytes[End64(bytes)] = 0);                              // locator leads nowhere
         AssertRefused(message, bytes => bytes[End64(bytes) + 56 + 15] = 0x40);                 // locator leads out
+        AssertRefused(message, bytes => bytes[End64(bytes) + 56 + 15] = 0x80);                 // and to before the file
     }
 
     [Fact]

@@ -167,6 +167,8 @@ public sealed class ClipImageProcessorTests
         Assert.Equal(
             ["The any-resolution policy needs image_grid_pinpoints, and there are none.", "The any-resolution policy needs size.shortest_edge."],
             none.Problems);
+        Assert.Equal("The options: the image processor's settings cannot be used.\n  The any-resolution policy needs image_grid_pinpoints, and there are none.\n"
+            + "  The any-resolution policy needs size.shortest_edge.\nUse the preprocessor_config.json of the checkpoint's own CLIP vision tower.", none.Message);
         var thin = Assert.Throws<ImageShapeException>(
             () => new ClipImageProcessor(ImageProcessorConfig.Clip(20) with { DoResize = false }, AspectPolicy.Pad).Tiles(new RgbImage(1, 60_000)));
         Assert.Contains("an intermediate picture of 60000x60000, which is too large", thin.Message, StringComparison.Ordinal);

@@ -98,6 +98,7 @@ public sealed class PngDecoderTests
         AssertFault(Png(Header(filter: 1)), ImageFault.Corrupt, "There is no filter method 1");
         AssertFault(Png(Data(ThreeRows)), ImageFault.Corrupt, "It has no IHDR chunk");
         AssertFault(Png(Header(), Chunk("IEND", [])), ImageFault.Corrupt, "Its IEND chunk comes before any picture data");
+        AssertFault(Png(Header(), Chunk("fdAT", [0, 0, 0, 1])), ImageFault.Corrupt, "Its fdAT chunk comes before any picture data");
         AssertFault(Png(Header(), Chunk("tEXt", [1], wrongChecksum: true), Data(ThreeRows)), ImageFault.Corrupt, "The checksum of its tEXt chunk is wrong");
         AssertFault(Png(Header(), Chunk("gAMA", [1, 2, 3]), Data(ThreeRows)), ImageFault.Corrupt, "Its gAMA chunk has 3 bytes instead of 4");
         AssertFault(Png(Header(), Chunk("a-b\0", []), Data(ThreeRows)), ImageFault.Corrupt, "At byte 33 there is no chunk but 612D6200");

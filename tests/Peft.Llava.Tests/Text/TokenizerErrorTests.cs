@@ -88,6 +88,7 @@ public sealed class TokenizerErrorTests : IDisposable
         Assert.Contains($"Id -200 at position 2 is no token; the tokenizer has ids 0 to {Tiny().Count - 1}.", e.Message);
         e = Assert.Throws<TokenIdException>(() => Tiny().TokenOf(Tiny().Count));
         Assert.Contains("is no token", e.Message);
+        Assert.Contains($"Id -1 at position 0 is no token; the tokenizer has ids 0 to {Tiny().Count - 1}.", Assert.Throws<TokenIdException>(() => Tiny().TokenOf(-1)).Message);
     }
 
     [Fact]

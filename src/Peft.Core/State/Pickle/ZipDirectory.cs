@@ -40,7 +40,7 @@ internal sealed class ZipDirectory
         if (record.Length > limit) throw Damaged($"record '{record.Name}' has {record.Length} bytes, more than the {limit} it can sensibly have");
         byte[] stored = _file.Read(record.DataOffset, checked((int)Math.Min(record.StoredLength, int.MaxValue)));
         byte[] bytes = record.Deflated ? Inflate(record, stored) : stored;
-        if (bytes.Length != record.Length || Crc32.Append(0, bytes) != record.Crc) throw Corrupt(record);
+        if (Crc32.Append(0, bytes) != record.Crc) throw Corrupt(record);
         return bytes;
     }
 

@@ -22,7 +22,7 @@ public sealed class CsvObserver(string path) : ITrainingObserver, IDisposable
     public void OnStart(TrainingStart start) => _file ??= Open();
 
     /// <inheritdoc/>
-    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    /// <exception cref="FileWriteException">The operating system refused; the file holds whole lines only, and the next step can be written when the cause is removed.</exception>
     public TrainingVerdict OnStep(StepReport report)
     {
         ArgumentNullException.ThrowIfNull(report);
@@ -61,15 +61,5 @@ public sealed class CsvObserver(string path) : ITrainingObserver, IDisposable
         }
     }
 
-    private void Write(FileStream file, string line)
-    {
-        try
-        {
-            file.Write(Encoding.UTF8.GetBytes(line + "\n"));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new FileWriteException(path, e);
-        }
-    }
+    private static void Write(FileStream file, string line) => LogFile.Append(file, Encoding.UTF8.GetBytes(line + "\n"));
 }

@@ -12,7 +12,7 @@ public sealed class ScienceQaTests : IDisposable
          "bad1": [], "bad2": {"question": "q"}, "bad3": {"question": 1, "choices": ["a"], "answer": 0}, "bad4": {"choices": "a"},
          "bad5": {"question": "q", "choices": ["a"], "answer": 1}, "bad6": {"question": "q", "choices": ["a"], "answer": "a"}, "bad7": {"choices": []}, "bad8": {"question": "q", "choices": ["a"]},
          "bad9": {"choices": ["a", "b", "c", "d", "e", "f"]}, "bad10": {"choices": [5]},
-         "bad11": {"question": "q", "choices": ["a"], "answer": 0, "hint": "h", "image": ""}}
+         "bad11": {"question": "q", "choices": ["a"], "answer": 0, "hint": "h", "image": ""}, "bad12": {"choices": ["a"], "answer": 0}}
         """;
 
     private readonly TinyData _data = new();
@@ -21,7 +21,7 @@ public sealed class ScienceQaTests : IDisposable
     {
         _data.File("problems.json", Problems);
         _data.File("pid_splits.json", """
-            {"train": ["12", "3"], "bad": ["bad1", "bad2", "bad3", "bad4", "bad5", "bad6", "bad7", "bad8", "bad9", "none"], "bad2": ["bad10", "bad11"], "odd": ["3", 4]}
+            {"train": ["12", "3"], "bad": ["bad1", "bad2", "bad3", "bad4", "bad5", "bad6", "bad7", "bad8", "bad9", "none"], "bad2": ["bad10", "bad11", "bad12"], "odd": ["3", 4]}
             """);
     }
 
@@ -91,7 +91,7 @@ public sealed class ScienceQaTests : IDisposable
             + "\n  none (record 9): pid_splits.json names it, but problems.json does not have it (take both files of one download)", e.Message);
         Assert.Equal(Path.Combine(_data.Folder, "problems.json"), e.Path);
         e = Assert.Throws<DataFileException>(() => Read("QCM-A", "bad2"));
-        Assert.Contains("bad10 (record 0): a choice is a number, not a text\n  bad11 (record 1): image is an empty file name (write null where there is none)", e.Message);
+        Assert.Contains("bad10 (record 0): a choice is a number, not a text\n  bad11 (record 1): image is an empty file name (write null where there is none)\n  bad12 (record 2): it has no question", e.Message);
     }
 
     [Fact]

@@ -167,6 +167,30 @@ public sealed class TrainerEvaluationTests
     }
 
     [Fact]
+    public void A_best_checkpoint_that_is_gone_is_named_and_the_last_weights_stay()
+    {
+        using var run = new TinyRun();
+        string best = Path.Combine(run.Output, "checkpoint-1");
+        float[]? last = null;
+        var watch = new Watch
+        {
+            OnReport = r =>
+            {
+                if (r.Step == 2) File.Delete(Path.Combine(best, "non_lora_trainables.bin"));
+                last = Weights(run);
+            },
+        };
+        using var trainer = new LLaVATrainer(run.Peft, run, run.Options with { MaxSteps = 3, Evaluation = EachStep with { MetricForBest = "score", LoadBestAtEnd = true } }, watch)
+        {
+            Evaluation = Scores(0.9, 0.5, 0.1),
+        };
+        var e = Assert.Throws<StateMismatchException>(() => trainer.Train());
+        Assert.StartsWith($"The checkpoint {best} does not fit this training (4 problems): 'base_model.model.model.mm_projector.0.weight' is in no file;", e.Message, StringComparison.Ordinal);
+        Assert.Equal(last, Weights(run));
+        Assert.Equal(Path.Combine(run.Output, "checkpoint-3"), trainer.SaveCheckpoint());
+    }
+
+    [Fact]
     public void Where_a_later_checkpoint_is_there_it_is_named_too_and_a_best_last_step_can_be_saved()
     {
         using var run = new TinyRun();

@@ -33,7 +33,7 @@ public sealed class EventFileWriter : IDisposable
     /// <summary>Writes the scalars of one step.</summary>
     /// <param name="step">The step.</param>
     /// <param name="values">Tags (<c>train/loss</c>; the part before the slash groups charts) and values, stored as float32.</param>
-    /// <exception cref="FileWriteException">The operating system refused.</exception>
+    /// <exception cref="FileWriteException">The operating system refused; the file holds whole records only, and the next can be written when the cause is removed.</exception>
     public void Write(long step, params IReadOnlyList<(string Tag, double Value)> values)
     {
         ArgumentNullException.ThrowIfNull(values);
@@ -86,14 +86,7 @@ public sealed class EventFileWriter : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(8), MaskedCrc(record.AsSpan(0, 8)));
         message.CopyTo(record, 12);
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(12 + message.Length), MaskedCrc(message));
-        try
-        {
-            _file.Write(record);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new FileWriteException(Path, e);
-        }
+        LogFile.Append(_file, record);
     }
 
     /// <summary>CRC-32C, rotated and shifted as TFRecord files do, so that a checksum of data that holds checksums stays good.</summary>
