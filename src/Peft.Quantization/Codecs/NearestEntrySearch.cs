@@ -4,13 +4,17 @@ namespace Peft.Quantization;
 /// Finds the number of midpoints below a value without a search: the leading bits of the float select a cell of a small table, which
 /// gives the count at the cell's lower end; few comparisons (one, for the dynamic maps) with the next midpoint finish it.
 /// </summary>
-/// <remarks>A cell is one sign, one exponent and a few bits of the mantissa; all magnitudes below 2^-24 share one.</remarks>
+/// <remarks>
+/// A cell is one sign, one exponent and a few bits of the mantissa; all magnitudes below 2^-24 share one. Where no cell holds two midpoints, a
+/// cell's count and the rest of its midpoint's mantissa fit into one integer (<see cref="Entries"/>), so that one look-up does the work of two.
+/// </remarks>
 internal sealed class NearestEntrySearch
 {
     private const int SmallestExponent = 127 - 24;
 
     private readonly float[] _midpoints;
     private readonly byte[] _table;
+    private readonly int[]? _entries;
 
     public NearestEntrySearch(float[] midpoints)
     {
@@ -24,6 +28,7 @@ internal sealed class NearestEntrySearch
         }
         _table = GC.AllocateArray<byte>(best.Length + 3, pinned: true);      // a gather reads four bytes
         best.CopyTo(_table, 0);
+        _entries = Comparisons <= 1 ? BuildEntries() : null;
     }
 
     /// <summary>Bits of the mantissa in a cell's number.</summary>
@@ -43,6 +48,12 @@ internal sealed class NearestEntrySearch
 
     public unsafe byte* Table => Pinned.Pointer(_table);
 
+    /// <summary>
+    /// By cell: in the high byte the count of a value whose mantissa below the cell's bits is at most the low 24 bits of the entry; where that is
+    /// greater the count is one more, or for a negative value one less. Null if a cell holds more than one midpoint, or the smallest cell holds one.
+    /// </summary>
+    public unsafe int* Entries => _entries is null ? null : Pinned.Pointer(_entries);
+
     /// <summary>The number of midpoints below a value, by binary search; NaN counts as above all.</summary>
     public int Find(float value)
     {
@@ -55,6 +66,26 @@ internal sealed class NearestEntrySearch
         }
         return low;
     }
+
+    private unsafe int[]? BuildEntries()
+    {
+        int rest = (1 << Shift) - 1;
+        var entries = GC.AllocateArray<int>(2 * Cells, pinned: true);
+        for (int cell = 0; cell < Cells; cell++)
+        {
+            float low = cell == 0 ? 0f : BitConverter.Int32BitsToSingle((cell + FirstCell) << Shift);
+            float high = cell == Cells - 1 ? 2f : BitConverter.Int32BitsToSingle(((cell + 1 + FirstCell) << Shift) - 1);
+            int above = Below(_midpoints, low), below = Below(_midpoints, -high);
+            bool splitAbove = Below(_midpoints, high) > above, splitBelow = Below(_midpoints, -low) > below;
+            if (cell == 0 && (splitAbove || splitBelow)) return null;
+            entries[cell] = (above << 24) | (splitAbove ? Mantissa(_midpoints[above]) & rest : rest);
+            // A negative value is above its midpoint while its magnitude is below: one entry more, unless the mantissa is greater.
+            entries[Cells + cell] = splitBelow ? ((below + 1) << 24) | ((Mantissa(_midpoints[below]) & rest) - 1) : (below << 24) | rest;
+        }
+        return entries;
+    }
+
+    private static int Mantissa(float value) => BitConverter.SingleToInt32Bits(value) & 0x7FFFFF;
 
     private static byte[] Build(float[] midpoints, int bits, out int comparisons)
     {

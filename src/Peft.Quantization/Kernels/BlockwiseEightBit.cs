@@ -7,23 +7,27 @@ internal readonly unsafe struct NearestEntry<L, F, I>
     where L : struct, ILanes<F, I>
 {
     private readonly byte* _table;
+    private readonly int* _entries;
     private readonly float* _midpoints;
     private readonly int _shift;
     private readonly int _comparisons;
     private readonly I _first;
     private readonly I _lastCell;
     private readonly I _cells;
+    private readonly I _rest;
 
     public NearestEntry(EightBitMap map)
     {
         var search = map.Search;
         _table = search.Table;
+        _entries = search.Entries;
         _midpoints = map.MidpointsPointer;
         _shift = search.Shift;
         _comparisons = search.Comparisons;
         _first = L.Broadcast(search.FirstCell);
         _lastCell = L.Broadcast(search.Cells - 1);
         _cells = L.Broadcast(search.Cells);
+        _rest = L.Broadcast((1 << search.Shift) - 1);
     }
 
     /// <summary>The codes of finite values within about [-1, 1].</summary>
@@ -33,7 +37,15 @@ internal readonly unsafe struct NearestEntry<L, F, I>
         var bits = L.AsInt(value);
         var cell = L.Subtract(L.ShiftRight(L.And(bits, L.Broadcast(0x7FFFFFFF)), _shift), _first);
         cell = L.Min(L.Max(cell, L.Broadcast(0)), _lastCell);
-        cell = L.Add(cell, L.And(L.GreaterThan(L.Broadcast(0), bits), _cells));
+        var negative = L.GreaterThan(L.Broadcast(0), bits);
+        cell = L.Add(cell, L.And(negative, _cells));
+        if (_entries is not null)
+        {
+            var entry = L.Gather(_entries, cell);
+            var beyond = L.GreaterThan(L.And(bits, _rest), L.And(entry, L.Broadcast(0xFFFFFF)));
+            // -1 where beyond: taken away for positive values, added for negative ones.
+            return L.Add(L.ShiftRight(entry, 24), L.Select(negative, beyond, L.And(beyond, L.Broadcast(1))));
+        }
         var code = L.Gather(_table, cell);
         for (int i = 0; i < _comparisons; i++) code = L.Subtract(code, L.GreaterThan(value, L.Gather(_midpoints, code)));
         return code;
