@@ -17,8 +17,7 @@ internal sealed class DemoJob(CancellationToken stop)
     private const int Rank = 16;
     private const int Alpha = 32;
     private const double Dropout = 0.05;
-    private const int BatchSize = 16;
-    private const int Seed = 2;
+    private const int Seed = 0;
     private const int ContactPictures = 10;
     private readonly string _data = SampleFolders.Data();
     private readonly string _out = SampleFolders.Output("finetune-lora");
@@ -108,9 +107,10 @@ internal sealed class DemoJob(CancellationToken stop)
         var options = new TrainingOptions
         {
             OutputDirectory = FolderOf(task),
-            LearningRate = task.LearningRate,
+            LearningRate = DemoTask.LearningRate,
+            ProjectorLearningRate = DemoTask.ProjectorLearningRate,
             Epochs = task.Epochs,
-            BatchSize = BatchSize,
+            BatchSize = DemoTask.BatchSize,
             Schedule = ScheduleKind.Cosine,
             WarmupRatio = 0.03,
             Seed = Seed,

@@ -17,8 +17,7 @@ internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    // The rates that the Python peers were measured with on an NF4 base.
-    private static readonly DemoTask[] Tasks = [DemoTask.Card with { LearningRate = 1e-3, Epochs = 5 }, DemoTask.Sort];
+    private static readonly DemoTask[] Tasks = [DemoTask.Card, DemoTask.Sort];
 
     private readonly string _data = SampleFolders.Data();
     private readonly string _out = SampleFolders.Output(config.Bits == 4 ? "finetune-qlora" : "finetune-int8");
@@ -91,9 +90,10 @@ internal sealed class QLoraJob(QuantizationConfig config, CancellationToken stop
         var options = new TrainingOptions
         {
             OutputDirectory = FolderOf(task),
-            LearningRate = task.LearningRate,
+            LearningRate = DemoTask.LearningRate,
+            ProjectorLearningRate = DemoTask.ProjectorLearningRate,
             Epochs = task.Epochs,
-            BatchSize = 16,
+            BatchSize = DemoTask.BatchSize,
             Schedule = ScheduleKind.Cosine,
             WarmupRatio = 0.03,
             Seed = Seed,
