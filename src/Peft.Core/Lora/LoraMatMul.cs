@@ -52,7 +52,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         using var scope = NewDisposeScope();
         var call = (CallState)ctx.get_data("call");
         bool bias = (bool)ctx.get_data("bias");
-        var saved = ctx.get_saved_variables();
+        var saved = BackwardTensors.Saved(ctx);
         var (input, hidden) = (saved[0], saved[1]);
         var (layer, adapter) = (call.Layer, call.Adapter);
         var compute = hidden.dtype;

@@ -139,7 +139,7 @@ public static class RmsNormalization
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
         {
             using var scope = NewDisposeScope();
-            var saved = ctx.get_saved_variables();
+            var saved = BackwardTensors.Saved(ctx);
             var (input, weight, scale) = (saved[0], saved[1], saved[2]);
             var grad = grad_output.contiguous();
             var gradInput = empty_like(input);

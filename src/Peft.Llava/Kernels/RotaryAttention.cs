@@ -183,7 +183,7 @@ public static class RotaryAttention
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
         {
             using var scope = NewDisposeScope();
-            var s = ctx.get_saved_variables();
+            var s = BackwardTensors.Saved(ctx);
             var gradients = Backward(new Saved(s[0], s[1], s[2], s[3], s[4]), grad_output.contiguous(), s[5], s[6],
                 (SequenceLayout)ctx.get_data("layout"));
             return BackwardTensors.Return(grad_output, gradients.Query, gradients.Key, gradients.Value, null, null, null);

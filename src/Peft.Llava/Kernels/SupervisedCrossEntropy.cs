@@ -129,7 +129,7 @@ public static class SupervisedCrossEntropy
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
         {
-            using var gradient = ctx.get_saved_variables()[0];
+            using var gradient = BackwardTensors.Saved(ctx)[0];
             // In float16 a scaled loss's own gradient may lie above the largest number where its product with the states' does not.
             var wide = gradient.dtype == ScalarType.Float16 ? (gradient.to(ScalarType.Float32) * grad_output).to(gradient.dtype) : gradient * grad_output.to(gradient.dtype);
             return BackwardTensors.Return(grad_output, wide, null, null);

@@ -106,7 +106,7 @@ public static class SwiGlu
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
         {
-            var saved = ctx.get_saved_variables();
+            var saved = BackwardTensors.Saved(ctx);
             using var gate = saved[0];
             using var up = saved[1];
             using var grad = grad_output.contiguous();

@@ -7,4 +7,6 @@ namespace Peft.Llava;
 /// <param name="Rope">The rotation of each token.</param>
 /// <param name="Cache">Keys and values of earlier tokens (generation), or null (training).</param>
 /// <param name="Routing">The way to the model's adapters, or null.</param>
-internal sealed record DecoderContext(SequenceLayout Layout, RotaryTables Rope, KeyValueCache? Cache = null, AdapterRouting? Routing = null);
+/// <param name="Replay">What a checkpointed layer keeps, or null.</param>
+internal sealed record DecoderContext(
+    SequenceLayout Layout, RotaryTables Rope, KeyValueCache? Cache = null, AdapterRouting? Routing = null, LayerReplay? Replay = null);

@@ -5,9 +5,10 @@ using static TorchSharp.torch;
 namespace Peft.Llava;
 
 /// <summary>
-/// Runs a decoder layer without keeping its activations: only its input is saved, and the backward runs the layer once more. The random
-/// state of the first run is used again, so dropout draws the same mask, and the adapters that acted in the first run act again; gradients are bit-equal to those without checkpointing.
-/// The second run leaves out the layer's last product, which only the layer's result needs.
+/// Runs a decoder layer without keeping its activations: its input and the stream after its attention are saved, and the backward runs the layer
+/// once more. The random state of the first run is used again, so dropout draws the same mask, and the adapters that acted in the first run act
+/// again; gradients are bit-equal to those without checkpointing. The second run leaves out the last product of the attention, whose result is
+/// known, and that of the layer, which nobody reads.
 /// </summary>
 internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<GradientCheckpoint>
 {
@@ -42,12 +43,14 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         var (layer, layout) = ((LlamaLayer)vars[4], (SequenceLayout)vars[5]);
         ctx.set_materialize_grads(false);
         var random = get_rng_state();
-        ctx.save_for_backward([x, cos, sin, random]);
         ctx.save_data("layer", layer);
         ctx.save_data("layout", layout);
         ctx.save_data("needsInput", vars[6]);
         ctx.save_data("adapters", vars[7]);
-        return layer.Forward(x, new DecoderContext(layout, new RotaryTables(cos, sin)));
+        var replay = new LayerReplay();
+        var y = layer.Forward(x, new DecoderContext(layout, new RotaryTables(cos, sin), Replay: replay));
+        ctx.save_for_backward([x, cos, sin, random, replay.Kept!]);
+        return y;
     }
 
     /// <inheritdoc/>
@@ -56,7 +59,7 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         ArgumentNullException.ThrowIfNull(ctx);
         ArgumentNullException.ThrowIfNull(grad_output);
         using var scope = NewDisposeScope();
-        var saved = ctx.get_saved_variables();
+        var saved = BackwardTensors.Saved(ctx);
         var layer = (LlamaLayer)ctx.get_data("layer");
         var layout = (SequenceLayout)ctx.get_data("layout");
         bool needsInput = (bool)ctx.get_data("needsInput");
@@ -66,8 +69,9 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
         using (((Adapters)ctx.get_data("adapters")).Return())
         using (enable_grad())
         {
-            var y = Again(layer, x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2])));
+            var y = Again(layer, x, new DecoderContext(layout, new RotaryTables(saved[1], saved[2]), Replay: new LayerReplay(saved[4])));
             // Without one where nothing of the layer acted: all adapters off, and the input frozen.
+            using var once = BackwardTensors.SinglePass();
             if (y.requires_grad) y.backward([grad_output]);
         }
         set_rng_state(now);

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -35,6 +36,8 @@ public sealed class LlamaAttention : nn.Module
         var attended = context.Cache is { } cache ? cache.Attend(_layer, q, k, v, context)
             : KernelChoice.Fuses(x.shape[0]) ? RotaryAttention.Apply(q, k, v, context.Rope, context.Layout)
             : RotaryAttention.Reference(q, k, v, context.Rope, context.Layout);
+        // Its result is put in place from the layer's first run.
+        using var region = context.Replay is { RunsAgain: true } ? BackwardOnly.Begin() : null;
         return _output.call(attended).MoveToOuterDisposeScope();
     }
 }

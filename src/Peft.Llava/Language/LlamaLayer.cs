@@ -31,6 +31,7 @@ public sealed class LlamaLayer : nn.Module
         using var scope = NewDisposeScope();
         // A float32 norm (QLoRA) gives float32; the linears compute in the dtype of the stream, as under autocast.
         var h = TensorMath.Add(x, _attention.Forward(_inputNorm.call(x).to(x.dtype), context));
+        context.Replay?.AfterAttention(h);
         return TensorMath.Add(h, _mlp.call(_mlpNorm.call(h).to(x.dtype))).MoveToOuterDisposeScope();
     }
 }

@@ -71,21 +71,16 @@ public static class MemoryEstimator
             Vision = vision.Pixels,
             Runtime = assumptions.RuntimeBytes,
         };
-        long kept = 0, largestLayer = 0, temporaries = 0;
-        foreach (var ranks in weights.Layers)
-        {
-            long layer = decoder.Kept(ranks);
-            kept += options.GradientCheckpointing ? decoder.Stream : layer;
-            largestLayer = Math.Max(largestLayer, layer);
-            temporaries = Math.Max(temporaries, decoder.Temporaries(ranks));
-        }
+        var layers = weights.Layers.Select(decoder.Kept).ToList();
+        long temporaries = weights.Layers.Max(decoder.Temporaries);
+        // With checkpointing every layer but the last keeps its input and the stream within, and runs again when its turn comes.
+        long replayed = options.GradientCheckpointing ? 2 * decoder.Stream * (layers.Count - 1) : 0;
+        long kept = options.GradientCheckpointing ? replayed + layers[^1] : layers.Sum();
         long chunk = Math.Min(shape.Supervised, SupervisedLoss.ChunkRows);
         long states = shape.Supervised * config.Language.HiddenSize * shape.Size;
         long logits = chunk * config.Language.VocabularySize * shape.Size + chunk * config.Language.HiddenSize * shape.Size;
         // For bf16 products libtorch packs the head's weight into a copy.
         if (shape.Compute == torch.ScalarType.BFloat16 && chunk > 0) logits += (long)config.Language.VocabularySize * config.Language.HiddenSize * shape.Size;
-        // With checkpointing the layer whose turn it is runs again.
-        long again = options.GradientCheckpointing ? largestLayer : 0;
         return
         [
             still with { Name = "vision", Vision = vision.Pixels + vision.Tower + vision.Features },
@@ -99,7 +94,7 @@ public static class MemoryEstimator
             still with
             {
                 Name = "backward",
-                Activations = kept + again + temporaries,
+                Activations = (options.GradientCheckpointing ? replayed + layers.Max() : kept) + temporaries,
                 Vision = vision.Pixels + vision.ProjectorKept,
                 Logits = states,
             },
@@ -107,7 +102,7 @@ public static class MemoryEstimator
             {
                 Name = "its end",
                 Gradients = weights.GradientBytes,
-                Activations = (options.GradientCheckpointing ? decoder.Stream : 0) + largestLayer + temporaries,
+                Activations = (options.GradientCheckpointing ? 2 * decoder.Stream : 0) + layers.Max() + temporaries,
                 Vision = vision.Pixels + vision.ProjectorKept,
             },
             still with { Name = "update", Gradients = weights.GradientBytes },

@@ -182,9 +182,11 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
         var context = new DecoderContext(layout, rope, Routing: _routing);
         var captured = new List<Tensor>();
         x = x.alias();
+        // The last layer's backward comes next: running it again would cost time and save nothing.
+        var last = _model.Layers[^1];
         foreach (var layer in _model.Layers)
         {
-            var next = GradientCheckpointing && training ? GradientCheckpoint.Run(layer, x, context) : layer.Forward(x, context);
+            var next = GradientCheckpointing && training && layer != last ? GradientCheckpoint.Run(layer, x, context) : layer.Forward(x, context);
             x.Dispose();
             x = next;
             if (options.Capture.HasFlag(Captures.Layers)) captured.Add(x.alias().MoveToOuterDisposeScope().MoveToOuterDisposeScope());

@@ -146,7 +146,7 @@ public sealed class TrainStep(
         // A batch that nothing trained takes part in (the projector alone is trained, and there is no image) has no graph.
         if (!share.requires_grad) return loss;
         using var scaled = scaler is null ? null : share * scaler.Scale;
-        (scaled ?? share).backward();
+        using (BackwardTensors.SinglePass()) (scaled ?? share).backward();
         return loss;
     }
 
