@@ -16,13 +16,10 @@ internal sealed class BaseAssembly : IDisposable
     private readonly LlavaArguments _arguments;
     private readonly List<ITensorReader> _readers = [];
     private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = new(StringComparer.Ordinal);
-    private readonly int _addedTokens;
+    private int _addedTokens;
+    private bool _addsPatch;
 
-    private BaseAssembly(LlavaArguments arguments)
-    {
-        _arguments = arguments;
-        _addedTokens = (arguments.Model.UseImagePatchToken ? 1 : 0) + (arguments.Model.UseImageStartEnd ? 2 : 0);
-    }
+    private BaseAssembly(LlavaArguments arguments) => _arguments = arguments;
 
     public static LlavaModel Build(LlavaArguments arguments)
     {
@@ -40,7 +37,8 @@ internal sealed class BaseAssembly : IDisposable
     private LlavaModel Build()
     {
         var own = LlavaConfig.Load(_arguments.Model.ModelPath);
-        if (own.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext || _arguments.Model.VisionTower is not { } tower)
+        PlanTokens(own);
+        if (!ImageTokens.GetsTower(_arguments, own))
         {
             return LlavaModel.Load(_arguments.Model.ModelPath, new LlavaLoadOptions
             {
@@ -50,6 +48,7 @@ internal sealed class BaseAssembly : IDisposable
                 Config = own.Layout == CheckpointLayout.Original ? own.With("tokenizer_model_max_length", _arguments.Training.MaxLength) : null,
             });
         }
+        string tower = _arguments.Model.VisionTower!;
         var vision = LlavaConfigJson.LoadVision(tower);
         var config = Describe(own, vision, tower).WithVision(vision);
         Place(Open(_arguments.Model.ModelPath), key => key);
@@ -71,6 +70,14 @@ internal sealed class BaseAssembly : IDisposable
             foreach (var tensor in state.Values) tensor.Dispose();
             throw;
         }
+    }
+
+    private void PlanTokens(LlavaConfig own)
+    {
+        if (_arguments.Model is { UseImagePatchToken: false, UseImageStartEnd: false }) return;
+        var before = LlamaTokenizer.FromFolder(_arguments.Model.ModelPath);
+        _addedTokens = ImageTokens.Extend(before, _arguments, own).Count - before.Count;
+        _addsPatch = _arguments.Model.UseImagePatchToken && before.IdOf(ImageTokens.Patch) is null;
     }
 
     private LlavaConfig Describe(LlavaConfig own, VisionConfig vision, string tower)
@@ -146,7 +153,7 @@ internal sealed class BaseAssembly : IDisposable
     private Tensor Grow(Tensor table, long rows, Generator random)
     {
         using var scope = NewDisposeScope();
-        var patch = _arguments.Model.UseImagePatchToken
+        var patch = _addsPatch
             ? randn([1, table.shape[1]], ScalarType.Float32, generator: random).mul_(0.02).to(table.dtype)
             : null;
         return EmbeddingResize.WithMeanRows(table, rows, patch).DetachFromDisposeScope();

@@ -12,6 +12,7 @@ public static class LlavaRecipe
     /// <param name="arguments">The arguments; paths are relative to the working folder.</param>
     /// <returns>Model and adapters; the caller disposes it.</returns>
     /// <exception cref="TrainingOptionsException">The arguments cannot be honoured.</exception>
+    /// <exception cref="TokenizerFileException">Tokens are to be added, and the base's tokenizer cannot be read.</exception>
     /// <exception cref="InvalidConfigurationException">A configuration holds values that cannot be used.</exception>
     /// <exception cref="CheckpointMismatchException">Tensors of the base, the tower or the projector are missing or of another shape.</exception>
     public static PreparedModel PrepareModel(LlavaArguments arguments)
@@ -39,7 +40,7 @@ public static class LlavaRecipe
     /// <param name="arguments">The arguments; paths are relative to the working folder.</param>
     /// <param name="model">The model that will learn from it.</param>
     /// <returns>The data. In the LLaVA-exact mode labels and samples are LLaVA's own, slips included.</returns>
-    /// <exception cref="TrainingOptionsException">The template cannot be honoured.</exception>
+    /// <exception cref="TrainingOptionsException">The template or the tokens for images cannot be honoured.</exception>
     /// <exception cref="DataFileException">The file cannot be read, or records are malformed.</exception>
     public static LlavaTrainingData PrepareData(LlavaArguments arguments, LlavaModel model)
     {
@@ -66,8 +67,7 @@ public static class LlavaRecipe
         var template = version == "v0.5" ? Templates.Default : Templates.ByName(version);
         var tokenizer = LlamaTokenizer.FromFolder(arguments.Model.ModelPath, new TokenizerOptions { ModelMaxLength = arguments.Training.MaxLength });
         if (tokenizer.UnknownId is int unknown) tokenizer = tokenizer.WithPadToken(tokenizer.TokenOf(unknown));
-        if (arguments.Model.UseImagePatchToken) tokenizer = tokenizer.WithAddedTokens(["<im_patch>"]);
-        if (arguments.Model.UseImageStartEnd) tokenizer = tokenizer.WithAddedTokens(["<im_start>", "<im_end>"]);
+        tokenizer = ImageTokens.Extend(tokenizer, arguments, LlavaConfig.Load(arguments.Model.ModelPath));
         var images = arguments.Model.VisionTower is { } tower
             ? new ClipImageProcessor(ImageProcessorConfig.Load(Path.Combine(tower, "preprocessor_config.json")), AspectPolicies.Parse(arguments.Data.ImageAspectRatio))
             : LlavaProcessor.FromFolder(arguments.Model.ModelPath).Images;

@@ -97,6 +97,7 @@ public sealed class LlavaCommandLineTests
     [InlineData("--tune_mm_mlp_adapter True --freeze_mm_mlp_adapter True", "--tune_mm_mlp_adapter and --freeze_mm_mlp_adapter contradict each other: one trains the projector alone, the other freezes it; give one of them")]
     [InlineData("--freeze_backbone True --lora_enable True", "--freeze_backbone says nothing beside --lora_enable, which freezes the backbone anyway; leave it out")]
     [InlineData("--freeze_backbone True --tune_mm_mlp_adapter True", "--freeze_backbone says nothing beside --tune_mm_mlp_adapter, which freezes the backbone anyway; leave it out")]
+    [InlineData("--tune_mm_mlp_adapter True --mm_use_im_start_end True", "--mm_use_im_start_end True can't go with --tune_mm_mlp_adapter, in LLaVA's own script neither (NotImplementedError); give --mm_use_im_start_end False")]
     [InlineData("--group_by_length True --group_by_modality_length True", "--group_by_length and --group_by_modality_length contradict each other; give one of them")]
     [InlineData("--bits 4", "--bits 4 stores the base so that it can't be trained itself; add --lora_enable True or use --bits 16")]
     public void A_flag_that_cannot_be_honoured_is_refused(string flags, string problem)

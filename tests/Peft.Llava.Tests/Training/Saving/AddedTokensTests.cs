@@ -65,6 +65,58 @@ public sealed class AddedTokensTests
             model.named_parameters().Single(p => p.name == "model.embed_tokens.weight").parameter.shape[0]);
     }
 
+    [Fact]
+    public void A_run_that_goes_on_from_such_a_folder_with_the_same_flags_adds_nothing()
+    {
+        using var first = new TemporaryFolder();
+        using var second = new TemporaryFolder();
+        var arguments = Arguments(first.Path, "--lora_enable False");
+        using (var prepared = LlavaRecipe.PrepareModel(arguments))
+        {
+            using var trainer = prepared.TrainerFor(LlavaRecipe.PrepareData(arguments, prepared.Model), arguments.Training);
+            trainer.SaveModel();
+        }
+        var next = Arguments(second.Path, "--lora_enable True");
+        next = next with { Model = next.Model with { ModelPath = first.Path } };
+        using var again = LlavaRecipe.PrepareModel(next);
+        var before = LlamaTokenizer.FromFolder(first.Path);
+        var tokenizer = LlavaRecipe.PrepareData(next, again.Model).Tokenizer;
+        Assert.Equal(before.Count, tokenizer.Count);
+        Assert.Equal(before.Encode(Text), tokenizer.Encode(Text));
+        Assert.Equal(before.Count, again.Model.Config.Language.VocabularySize);
+        using var reader = Peft.Core.TensorFiles.Open(first.Path);
+        using var rows = reader.Load("model.embed_tokens.weight");
+        TensorAssert.Equal(rows, again.Model.named_parameters().Single(p => p.name.EndsWith("embed_tokens.weight", StringComparison.Ordinal)).parameter, "embedding");
+    }
+
+    [Fact]
+    public void Tokens_without_rows_are_not_added()
+    {
+        using var output = new TemporaryFolder();
+        var arguments = Arguments(output.Path, "--lora_enable True");
+        string folder = CopyOf(arguments.Model.ModelPath, output, 3);
+        // Without --vision_tower LLaVA adds nothing; <im_patch>, its default, stands in no text.
+        var bare = arguments with { Model = arguments.Model with { VisionTower = null } };
+        var e = Assert.Throws<TrainingOptionsException>(() => LlavaRecipe.PrepareModel(bare));
+        Assert.Contains("--mm_use_im_start_end True writes <im_start> and <im_end> around pictures, which the base has no rows for; they are added where --vision_tower puts a tower on a base in the "
+            + "original layout. Give --mm_use_im_start_end False", e.Message, StringComparison.Ordinal);
+        using var tiny = TinyLlava.Create();
+        string samples = Path.Combine(Repository.Root, "samples", "data");
+        var patch = new LlavaArguments
+        {
+            Model = new LlavaModelArguments { ModelPath = Path.Combine(samples, "base"), Version = "v1" },
+            Data = new LlavaDataArguments { DataPath = Path.Combine(samples, "card_train.json"), ImageFolder = samples },
+            Training = new TrainingOptions { MaxLength = 99 },
+        };
+        Assert.True(patch.Model.UseImagePatchToken);
+        Assert.Null(LlavaRecipe.PrepareData(patch, tiny.Model).Tokenizer.IdOf("<im_patch>"));
+
+        int count = LlamaTokenizer.FromFolder(folder).Count;
+        e = Assert.Throws<TrainingOptionsException>(() => LlavaRecipe.PrepareModel(arguments with { Model = arguments.Model with { ModelPath = folder } }));
+        Assert.Contains($"<im_patch>, <im_start>, <im_end> would be added as id {count} and on, where the base's tokenizer ends, but its embedding ends at row {count + 3}; "
+            + "give --mm_use_im_patch_token False and --mm_use_im_start_end False, or bring the base to the tokenizer's size (LlavaModel.ResizeTokenEmbeddings, SavePretrained)", e.Message, StringComparison.Ordinal);
+    }
+
     /// <summary>The files of the recorded full fine-tuning, byte for byte, from the tokenizer that the samples were encoded with.</summary>
     [Theory, Trait(Goldens.Trait, "training")]
     [InlineData("tokenizer_config.json")]
@@ -111,6 +163,17 @@ public sealed class AddedTokensTests
         var mixture = new DatasetMixture([new MixtureSource("a", tiny.Dataset(3)), new MixtureSource("b", tiny.Dataset(5))]);
         ITrainingData data = new MixtureTrainingData(mixture, tiny.Model.Config);
         Assert.Same(tiny.Tokenizer, data.Tokenizer);
+    }
+
+    /// <summary>A copy of a base whose configuration claims more rows.</summary>
+    private static string CopyOf(string source, TemporaryFolder output, int moreRows)
+    {
+        string folder = Directory.CreateDirectory(output.File("padded")).FullName;
+        foreach (string file in Directory.EnumerateFiles(source)) File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "config.json")))!;
+        config["vocab_size"] = (int)config["vocab_size"]! + moreRows;
+        File.WriteAllText(Path.Combine(folder, "config.json"), config.ToJsonString());
+        return folder;
     }
 
     private static LlavaArguments Arguments(string output, string flags)
