@@ -6,7 +6,7 @@ namespace Peft.Core;
 
 /// <summary>
 /// A group whose members are threads of this process, each with a model of its own: one thread per device, or several on the CPU for tests. Sums
-/// run in the order of ranks, so all members get the same bits.
+/// run in the order of ranks, so all members get the same bits. Members that call different operations, or with tensors of different shapes or dtypes, are told so.
 /// </summary>
 public sealed class InProcessGroup : IProcessGroup
 {
@@ -58,49 +58,49 @@ public sealed class InProcessGroup : IProcessGroup
     }
 
     /// <inheritdoc/>
-    /// <exception cref="ProcessGroupException">Another member has failed.</exception>
+    /// <exception cref="ProcessGroupException">Another member has failed, or does something else.</exception>
     public void AllReduceSum(Tensor tensor)
     {
         ArgumentNullException.ThrowIfNull(tensor);
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        var sum = Exchange(tensor, all => Sum(all.Select(t => (Tensor)t), tensor.device), "a sum");
+        var sum = Exchange([tensor], all => Sum(all.Select(t => t[0]), tensor.device), "a sum");
         tensor.copy_(sum);
     }
 
     /// <inheritdoc/>
-    /// <exception cref="ProcessGroupException">Another member has failed.</exception>
+    /// <exception cref="ProcessGroupException">Another member has failed, or does something else.</exception>
     public IReadOnlyList<Tensor> AllGather(Tensor tensor)
     {
         ArgumentNullException.ThrowIfNull(tensor);
         using var noGrad = no_grad();
-        return Exchange<IReadOnlyList<Tensor>>(tensor, all => [.. all.Select(t => ((Tensor)t).to(tensor.device, copy: true).DetachFromDisposeScope())], "a collection");
+        return Exchange<IReadOnlyList<Tensor>>([tensor], all => [.. all.Select(t => t[0].to(tensor.device, copy: true).DetachFromDisposeScope())], "a collection");
     }
 
     /// <inheritdoc/>
-    /// <exception cref="ProcessGroupException">Another member has failed.</exception>
+    /// <exception cref="ProcessGroupException">Another member has failed, or does something else.</exception>
     public void Broadcast(Tensor tensor, int source)
     {
         ArgumentNullException.ThrowIfNull(tensor);
         ArgumentOutOfRangeException.ThrowIfNegative(source);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(source, WorldSize);
         using var noGrad = no_grad();
-        Exchange(tensor, all => Rank == source ? tensor : tensor.copy_((Tensor)all[source]), "a broadcast");
+        Exchange([tensor], all => Rank == source ? tensor : tensor.copy_(all[source][0]), $"a broadcast from {source}");
     }
 
     /// <inheritdoc/>
-    /// <exception cref="ProcessGroupException">Another member has failed.</exception>
+    /// <exception cref="ProcessGroupException">Another member has failed, or does something else.</exception>
     public Tensor ReduceScatterSum(IReadOnlyList<Tensor> tensors)
     {
         ArgumentNullException.ThrowIfNull(tensors);
         ArgumentOutOfRangeException.ThrowIfNotEqual(tensors.Count, WorldSize, nameof(tensors));
         using var noGrad = no_grad();
-        return Exchange(tensors, all => Sum(all.Select(t => ((IReadOnlyList<Tensor>)t)[Rank]), tensors[Rank].device).DetachFromDisposeScope(), "a sum of slices");
+        return Exchange(tensors, all => Sum(all.Select(t => t[Rank]), tensors[Rank].device).DetachFromDisposeScope(), "a sum of slices");
     }
 
     /// <inheritdoc/>
-    /// <exception cref="ProcessGroupException">Another member has failed.</exception>
-    public void Barrier() => _meeting.Wait(Rank, "a barrier");
+    /// <exception cref="ProcessGroupException">Another member has failed, or does something else.</exception>
+    public void Barrier() => Exchange([], _ => 0, "a barrier");
 
     private static Tensor Sum(IEnumerable<Tensor> tensors, Device device)
     {
@@ -114,13 +114,29 @@ public sealed class InProcessGroup : IProcessGroup
     }
 
     /// <summary>Shows what this member brings, works on what all brought, and waits until all have worked.</summary>
-    private T Exchange<T>(object own, Func<object[], T> work, string what)
+    private T Exchange<T>(IReadOnlyList<Tensor> own, Func<IReadOnlyList<Tensor>[], T> work, string what)
     {
-        _meeting.Slots[Rank] = own;
+        _meeting.Offers[Rank] = new Offer(what, own);
         _meeting.Wait(Rank, what);
-        var result = work(_meeting.Slots);
+        var offers = _meeting.Offers;
+        // Every member finds the same, so none is left waiting.
+        if (Array.FindIndex(offers, o => !o.Fits(offers[0])) is >= 0 and var other)
+            throw new ProcessGroupException(Rank, $"process {other} calls {offers[other]}", $"process 0 calls {offers[0]}");
+        var result = work([.. offers.Select(o => o.Tensors)]);
         _meeting.Wait(Rank, what);
         return result;
+    }
+
+    /// <summary>What a member brings to an operation. Forms are noted beforehand: a member that finds a difference may have disposed its tensors when another one looks.</summary>
+    private sealed record Offer(string What, IReadOnlyList<Tensor> Tensors)
+    {
+        private readonly (ScalarType Dtype, long[] Shape)[] _forms = [.. Tensors.Select(t => (t.dtype, t.shape))];
+
+        public bool Fits(Offer other) => What == other.What && _forms.Length == other._forms.Length
+            && _forms.Zip(other._forms).All(p => p.First.Dtype == p.Second.Dtype && p.First.Shape.SequenceEqual(p.Second.Shape));
+
+        public override string ToString()
+            => _forms.Length == 0 ? What : $"{What} of {string.Join(" and ", _forms.Select(f => $"({string.Join(", ", f.Shape)}) {f.Dtype}"))}";
     }
 
     private sealed class Meeting(int size) : IDisposable
@@ -130,7 +146,7 @@ public sealed class InProcessGroup : IProcessGroup
 
         public int Size => size;
 
-        public object[] Slots { get; } = new object[size];
+        public Offer[] Offers { get; } = new Offer[size];
 
         public void Abort() => _aborted.Cancel();
 

@@ -92,6 +92,50 @@ public sealed class InProcessGroupTests
         }));
     }
 
+    public static TheoryData<Action<IProcessGroup>, Action<IProcessGroup>, string> Different() => new()
+    {
+        { g => Sum(g, 2, 3), g => g.Barrier(), "process 1 calls a barrier where process 0 calls a sum of (2, 3) Float32" },
+        // These would be broadcast.
+        { g => Sum(g, 2, 3), g => Sum(g, 1, 3), "process 1 calls a sum of (1, 3) Float32 where process 0 calls a sum of (2, 3) Float32" },
+        { g => Broadcast(g, 0, ScalarType.Float32), g => Broadcast(g, 0, ScalarType.Float64), "process 1 calls a broadcast from 0 of (5) Float64 where process 0 calls a broadcast from 0 of (5) Float32" },
+        { g => Broadcast(g, 0, ScalarType.Float32), g => Broadcast(g, 1, ScalarType.Float32), "process 1 calls a broadcast from 1 of (5) Float32 where process 0 calls a broadcast from 0 of (5) Float32" },
+        { g => Slices(g, 2, 3), g => Slices(g, 2, 1), "process 1 calls a sum of slices of (2) Float32 and (1) Float32 where process 0 calls a sum of slices of (2) Float32 and (3) Float32" },
+    };
+
+    [Theory, MemberData(nameof(Different), DisableDiscoveryEnumeration = true)]
+    public void Members_that_do_not_do_the_same_are_told_so(Action<IProcessGroup> first, Action<IProcessGroup> second, string text)
+    {
+        var heard = new string[2];
+        var e = Assert.Throws<ProcessGroupException>(() => InProcessGroup.Run<int>(2, group =>
+        {
+            var own = Assert.Throws<ProcessGroupException>(() => (group.Rank == 0 ? first : second)(group));
+            Assert.Equal(group.Rank, own.Rank);
+            heard[group.Rank] = own.Message;
+            throw own;
+        }));
+        Assert.Equal($"The processes of a group do not do the same: {text}. Every process has to call the same operations in the same order, with tensors of the same shapes and dtypes.", e.Message);
+        Assert.All(heard, h => Assert.Equal(e.Message, h));
+    }
+
+    private static void Sum(IProcessGroup group, params long[] shape)
+    {
+        using var value = ones(shape);
+        group.AllReduceSum(value);
+    }
+
+    private static void Broadcast(IProcessGroup group, int source, ScalarType dtype)
+    {
+        using var value = ones([5], dtype);
+        group.Broadcast(value, source);
+    }
+
+    private static void Slices(IProcessGroup group, params long[] lengths)
+    {
+        var slices = lengths.Select(l => ones(l)).ToList();
+        group.ReduceScatterSum(slices).Dispose();
+        slices.ForEach(s => s.Dispose());
+    }
+
     [Fact]
     public void Arguments_that_cannot_be_are_refused()
     {

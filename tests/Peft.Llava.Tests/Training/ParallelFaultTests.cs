@@ -131,7 +131,7 @@ public sealed class ParallelFaultTests
         var e = Assert.IsType<CheckpointSaveException>(cause);
         Assert.Equal($"A trial save before the first step failed: {e.InnerException!.Message} No step was done.", e.Message);
         Assert.Equal([1, 2], others.Select(o => o.Rank));
-        Assert.All(others, o => Assert.Equal(($"Process {o.Rank} cannot go on with a broadcast: {Heard}", 0, false), (o.Message, o.Steps, o.Started)));
+        Assert.All(others, o => Assert.Equal(($"Process {o.Rank} cannot go on with a broadcast from 0: {Heard}", 0, false), (o.Message, o.Steps, o.Started)));
         Assert.Equal(0, moved);
     }
 
