@@ -46,6 +46,26 @@ public sealed class KernelPropertyTests
     }, iter: 60, threads: 1);
 
     [Fact]
+    public void Eight_bit_codes_are_right_on_both_sides_of_every_midpoint()
+    {
+        // Evenly spaced by logarithm, down to where several midpoints share a cell of the search, and the smallest magnitudes with them.
+        float[] steep = [.. Enumerable.Range(0, 256).Select(i => MathF.Pow(2f, -30f * (255 - i) / 255))];
+        foreach (var map in new[] { EightBitMap.DynamicSigned, EightBitMap.DynamicUnsigned, EightBitMap.LinearSigned, EightBitMap.LinearUnsigned, new EightBitMap("steep", steep) })
+        {
+            var edges = Enumerable.Range(0, 255).Select(i => (map.Values[i] + map.Values[i + 1]) / 2f)
+                .SelectMany(m => new[] { m, MathF.BitIncrement(m), MathF.BitDecrement(m), -m, 1e-30f, -1e-30f, 0f, -0f }).Select(v => Math.Clamp(v, -1f, 1f)).ToList();
+            // A one in each block, so that nothing is scaled.
+            float[] values = [.. edges.Chunk(127).SelectMany(chunk => chunk.Append(1f).Concat(new float[127 - chunk.Length]))];
+            AgainstReference(() =>
+            {
+                var (codes, absmax) = new BlockwiseCodec(map, 128).Encode(tensor(values));
+                Assert.True(absmax.eq(1f).all().ToBoolean());
+                return [codes];
+            });
+        }
+    }
+
+    [Fact]
     public void Int8_rows_equal_the_reference() => Gen.Select(Gen.Int[1, 40], Gen.Int[1, 150], Dtypes, Gen.Int[0, 1 << 20]).Sample(c =>
     {
         var (rows, columns, dtype, seed) = c;
