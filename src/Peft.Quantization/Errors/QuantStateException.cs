@@ -2,7 +2,7 @@ using Peft.Core;
 
 namespace Peft.Quantization;
 
-/// <summary>The statistics of a quantised weight are missing, truncated or contradict its codes.</summary>
+/// <summary>The statistics of a quantised weight, or the 8-bit state of an optimizer, are missing, truncated or contradict the codes.</summary>
 public sealed class QuantStateException : PeftException
 {
     /// <summary>Creates the exception.</summary>
@@ -15,6 +15,19 @@ public sealed class QuantStateException : PeftException
         Name = name;
     }
 
-    /// <summary>The weight's name.</summary>
+    private QuantStateException(int index, string problem)
+        : base($"{PlaceOf(index)}: {problem} Load the state that was saved with these parameters, or go on without one: the moments then start anew.")
+    {
+        Name = PlaceOf(index);
+    }
+
+    /// <summary>The name of the weight, or the place of the optimizer's state.</summary>
     public string Name { get; }
+
+    /// <summary>The exception for an optimizer's state.</summary>
+    /// <param name="index">The parameter's place.</param>
+    /// <param name="problem">What is wrong.</param>
+    internal static QuantStateException OfOptimizer(int index, string problem) => new(index, problem);
+
+    private static string PlaceOf(int index) => $"optimizer state {index}";
 }

@@ -181,15 +181,15 @@ public abstract class EightBitOptimizer : optim.Optimizer
     {
         string name = $"optimizer state {entry.Index}";
         if (entry.Index < 0 || entry.Index >= all.Count)
-            throw new QuantStateException(name, $"there are {all.Count} parameters; the state was saved for other ones.");
+            throw QuantStateException.OfOptimizer(entry.Index, $"there are {all.Count} parameters; the state was saved for other ones.");
         long count = all[entry.Index].numel(), blocks = (count + OptimizerSlot.BlockSize - 1) / OptimizerSlot.BlockSize;
         bool eightBit = entry.Tensors.ContainsKey("absmax1");
         string[] wanted = _twoMoments ? ["state1", "state2"] : ["state1"];
         foreach (string part in eightBit ? [.. wanted, .. wanted.Select(w => w.Replace("state", "absmax", StringComparison.Ordinal))] : wanted)
         {
-            if (!entry.Tensors.TryGetValue(part, out var tensor)) throw new QuantStateException(name, $"{part} is missing.");
+            if (!entry.Tensors.TryGetValue(part, out var tensor)) throw QuantStateException.OfOptimizer(entry.Index, $"{part} is missing.");
             long expected = part.StartsWith("state", StringComparison.Ordinal) ? count : blocks;
-            if (tensor.numel() != expected) throw new QuantStateException(name, $"{part} has {tensor.numel()} entries, expected {expected}.");
+            if (tensor.numel() != expected) throw QuantStateException.OfOptimizer(entry.Index, $"{part} has {tensor.numel()} entries, expected {expected}.");
         }
         if (entry.Tensors.TryGetValue("qmap1", out var map1)) EightBitMap.DynamicSigned.RequireEqual(map1, name + ".qmap1");
         if (entry.Tensors.TryGetValue("qmap2", out var map2)) EightBitMap.DynamicUnsigned.RequireEqual(map2, name + ".qmap2");

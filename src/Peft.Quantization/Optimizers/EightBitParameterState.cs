@@ -46,7 +46,7 @@ public sealed record EightBitParameterState(int Index, int Step, IReadOnlyDictio
     private static int ReadStep(ITensorReader reader, int index)
     {
         string key = $"{Prefix}{index}.step";
-        if (!reader.Entries.ContainsKey(key)) throw new QuantStateException($"optimizer state {index}", $"{key} is missing from {reader.Source}.");
+        if (!reader.Entries.ContainsKey(key)) throw QuantStateException.OfOptimizer(index, $"{key} is missing from {reader.Source}.");
         using var step = reader.Load(key);
         return (int)step.to(ScalarType.Int64).item<long>();
     }

@@ -133,7 +133,8 @@ public sealed class EightBitOptimizerTests
         Train(optimizer, 1, 0);
         var state = optimizer.StateDict()[0];
         var e = Assert.Throws<QuantStateException>(() => optimizer.LoadStateDict([state with { Index = 3 }]));
-        Assert.StartsWith("optimizer state 3: there are 1 parameters; the state was saved for other ones.", e.Message, StringComparison.Ordinal);
+        Assert.Equal("optimizer state 3: there are 1 parameters; the state was saved for other ones. Load the state that was saved with these parameters, or go on without one: the moments then start anew.", e.Message);
+        Assert.Equal("optimizer state 3", e.Name);
         e = Assert.Throws<QuantStateException>(() => optimizer.LoadStateDict([state with { Tensors = state.Tensors.Where(t => t.Key != "state2").ToDictionary() }]));
         Assert.StartsWith("optimizer state 0: state2 is missing.", e.Message, StringComparison.Ordinal);
         var broken = state.Tensors.ToDictionary();

@@ -56,7 +56,7 @@ public sealed class EightBitTrainingOptimizerTests
         }));
         Assert.Contains("'state1/elsewhere' belongs to no trained parameter", e.Message, StringComparison.Ordinal);
         Assert.Contains("'step/small' is missing", e.Message, StringComparison.Ordinal);
-        Assert.Equal("optimizer state 1: state1 has 3 entries, expected 77. Take the file again from where it came, or quantise the original weight anew.", Assert.Throws<QuantStateException>(() => optimizer.LoadState(new Dictionary<string, Tensor> { ["state1/small"] = zeros(3), ["step/small"] = tensor([1f]) })).Message);
+        Assert.Equal("optimizer state 1: state1 has 3 entries, expected 77. Load the state that was saved with these parameters, or go on without one: the moments then start anew.", Assert.Throws<QuantStateException>(() => optimizer.LoadState(new Dictionary<string, Tensor> { ["state1/small"] = zeros(3), ["step/small"] = tensor([1f]) })).Message);
     }
 
     private static EightBitTrainingOptimizer Create(IReadOnlyList<ParameterGroup> groups) => new(groups, g => new AdamW8bit(g, 0.83, 0.97, 1e-6));
