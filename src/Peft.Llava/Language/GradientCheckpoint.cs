@@ -14,7 +14,7 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
 {
     [ThreadStatic] private static bool _runsAgain;
 
-    /// <summary>Whether this thread runs a layer for the second time, so that its result is of no use.</summary>
+    /// <summary>Whether this thread runs a layer for the second time, so that its result, and its attention's, need not be computed.</summary>
     public static bool RunsAgain => _runsAgain;
 
     /// <summary>The name TorchSharp registers this function under.</summary>

@@ -20,9 +20,6 @@ internal sealed class LayerReplay
     /// <param name="kept">(N, D): <see cref="Kept"/> of the first.</param>
     public LayerReplay(Tensor kept) => _kept = kept;
 
-    /// <summary>Whether this is the second run.</summary>
-    public bool RunsAgain => _kept is not null;
-
     /// <summary>What the first run kept; of the scope around the layer.</summary>
     public Tensor? Kept { get; private set; }
 

@@ -37,7 +37,7 @@ public sealed class LlamaAttention : nn.Module
             : KernelChoice.Fuses(x.shape[0]) ? RotaryAttention.Apply(q, k, v, context.Rope, context.Layout)
             : RotaryAttention.Reference(q, k, v, context.Rope, context.Layout);
         // Its result is put in place from the layer's first run.
-        using var region = context.Replay is { RunsAgain: true } ? BackwardOnly.Begin() : null;
+        using var region = GradientCheckpoint.RunsAgain ? BackwardOnly.Begin() : null;
         return _output.call(attended).MoveToOuterDisposeScope();
     }
 }

@@ -22,7 +22,7 @@ internal sealed class NearestEntrySearch
         byte[] best = [];
         for (int bits = 5; bits <= 8; bits++)
         {
-            best = Build(midpoints, bits, out int comparisons);
+            best = Build(bits, out int comparisons);
             (MantissaBits, Comparisons) = (bits, comparisons);
             if (comparisons <= 1) break;
         }
@@ -44,7 +44,7 @@ internal sealed class NearestEntrySearch
     public int FirstCell => SmallestExponent << MantissaBits;
 
     /// <summary>Cells of one sign; those of negative values follow those of positive ones.</summary>
-    public int Cells => ((127 - SmallestExponent) << MantissaBits) + 1;
+    public int Cells => CellsOf(MantissaBits);
 
     public unsafe byte* Table => Pinned.Pointer(_table);
 
@@ -67,16 +67,30 @@ internal sealed class NearestEntrySearch
         return low;
     }
 
-    private unsafe int[]? BuildEntries()
+    private byte[] Build(int bits, out int comparisons)
+    {
+        int cells = CellsOf(bits);
+        var table = new byte[2 * cells];
+        comparisons = 0;
+        for (int cell = 0; cell < cells; cell++)
+        {
+            var (low, high) = Bounds(cell, bits);
+            table[cell] = (byte)Find(low);
+            table[cells + cell] = (byte)Find(-high);
+            comparisons = Math.Max(comparisons, Math.Max(Find(high) - table[cell], Find(-low) - table[cells + cell]));
+        }
+        return table;
+    }
+
+    private int[]? BuildEntries()
     {
         int rest = (1 << Shift) - 1;
         var entries = GC.AllocateArray<int>(2 * Cells, pinned: true);
         for (int cell = 0; cell < Cells; cell++)
         {
-            float low = cell == 0 ? 0f : BitConverter.Int32BitsToSingle((cell + FirstCell) << Shift);
-            float high = cell == Cells - 1 ? 2f : BitConverter.Int32BitsToSingle(((cell + 1 + FirstCell) << Shift) - 1);
-            int above = Below(_midpoints, low), below = Below(_midpoints, -high);
-            bool splitAbove = Below(_midpoints, high) > above, splitBelow = Below(_midpoints, -low) > below;
+            var (low, high) = Bounds(cell, MantissaBits);
+            int above = _table[cell], below = _table[Cells + cell];
+            bool splitAbove = Find(high) > above, splitBelow = Find(-low) > below;
             if (cell == 0 && (splitAbove || splitBelow)) return null;
             entries[cell] = (above << 24) | (splitAbove ? Mantissa(_midpoints[above]) & rest : rest);
             // A negative value is above its midpoint while its magnitude is below: one entry more, unless the mantissa is greater.
@@ -85,29 +99,15 @@ internal sealed class NearestEntrySearch
         return entries;
     }
 
+    private static int CellsOf(int bits) => ((127 - SmallestExponent) << bits) + 1;
+
+    /// <summary>The least and the greatest magnitude of a cell.</summary>
+    private static (float Low, float High) Bounds(int cell, int bits)
+    {
+        int place = cell + (SmallestExponent << bits);
+        return (cell == 0 ? 0f : BitConverter.Int32BitsToSingle(place << (23 - bits)),
+            cell == CellsOf(bits) - 1 ? 2f : BitConverter.Int32BitsToSingle(((place + 1) << (23 - bits)) - 1));
+    }
+
     private static int Mantissa(float value) => BitConverter.SingleToInt32Bits(value) & 0x7FFFFF;
-
-    private static byte[] Build(float[] midpoints, int bits, out int comparisons)
-    {
-        int first = SmallestExponent << bits, cells = ((127 - SmallestExponent) << bits) + 1;
-        var table = new byte[2 * cells];
-        comparisons = 0;
-        for (int cell = 0; cell < cells; cell++)
-        {
-            float low = cell == 0 ? 0f : BitConverter.Int32BitsToSingle((cell + first) << (23 - bits));
-            float high = cell == cells - 1 ? 2f : BitConverter.Int32BitsToSingle(((cell + 1 + first) << (23 - bits)) - 1);
-            table[cell] = (byte)Below(midpoints, low);
-            table[cells + cell] = (byte)Below(midpoints, -high);
-            comparisons = Math.Max(comparisons, Math.Max(
-                Below(midpoints, high) - table[cell], Below(midpoints, -low) - table[cells + cell]));
-        }
-        return table;
-    }
-
-    private static int Below(float[] midpoints, float value)
-    {
-        int count = 0;
-        while (count < 255 && midpoints[count] < value) count++;
-        return count;
-    }
 }
