@@ -34,5 +34,8 @@ internal static class CpuFeatures
         return found;
     }
 
+    /// <summary>Whether the processor multiplies bfloat16 in one instruction (AVX512-BF16 or AMX-BF16).</summary>
+    public static bool HasBFloat16Products => Detect() is var found && (found.Contains("Avx512Bf16") || found.Contains("AmxBf16"));
+
     private static bool Bit(int value, int bit) => (value >> bit & 1) != 0;
 }
