@@ -21,7 +21,7 @@ public sealed partial class PeftModel
     /// <exception cref="ModuleReplacementException">A layer stands in a field that cannot hold another one.</exception>
     public void AddAdapter(string adapter, LoraConfig config, AdapterOptions? options = null)
     {
-        Check();
+        using var change = Change();
         CheckNew(adapter, config);
         var plan = AdapterPlan.For(BaseModel, config);
         if (plan.Unmatched.Count > 0) throw new InvalidLoraConfigException([.. plan.Unmatched.Select(u => $"{u} matches nothing in the model")]);
@@ -40,17 +40,18 @@ public sealed partial class PeftModel
         UpdateTrained();
     }
 
-    /// <summary>Makes adapters the active ones; they alone are trained. One call switches all layers.</summary>
+    /// <summary>
+    /// Makes adapters the active ones of passes that begin from now on; they alone are trained. One call switches all layers. Passes that run, and scopes
+    /// that chose other adapters, keep theirs.
+    /// </summary>
     /// <param name="adapters">Their names, in the order in which they are added up.</param>
     /// <exception cref="AdapterNotFoundException">There is no such adapter; nothing has changed.</exception>
     /// <exception cref="AdapterStateException">Adapters are merged.</exception>
     public void SetActive(params IReadOnlyList<string> adapters)
     {
         Check();
-        foreach (string adapter in adapters) ConfigOf(adapter);
-        if (adapters.Distinct().Count() != adapters.Count) throw new AdapterStateException($"An adapter can be active only once: {string.Join(", ", adapters)}.");
-        if (_context.Merged.Count > 0) throw new AdapterStateException($"Adapters {string.Join(", ", _context.Merged)} are merged; call Unmerge before activating others.");
-        CheckTogether(adapters);
+        using var reading = _context.Reading();
+        CheckActivation(adapters);
         _context.Active = [.. adapters];
         UpdateTrained();
     }
@@ -61,9 +62,10 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterStateException">It is merged, or the only one.</exception>
     public void DeleteAdapter(string adapter)
     {
-        Check();
+        using var change = Change();
         ConfigOf(adapter);
-        if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged into the base; call Unmerge before deleting it.");
+        if (MergedOrSuspended.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged into the base; call Unmerge before deleting it.");
+        CheckNotChosen(nameof(DeleteAdapter), a => a == adapter);
         if (_configs.Count == 1) throw new AdapterStateException($"Adapter '{adapter}' is the only one; call Unload to get the base model back.");
         foreach (var host in Hosts.ToList())
         {
@@ -73,6 +75,7 @@ public sealed partial class PeftModel
         _configs.Remove(adapter);
         _trainable.Remove(adapter);
         _lineages.Remove(adapter);
+        _context.NamesChanged();
         _context.Active = [.. _context.Active.Where(a => a != adapter)];
         if (_context.Active.Count == 0) _context.Active = [_configs.Keys.First()];
         UpdateTrained();
@@ -85,15 +88,18 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterNameException">An adapter cannot be called that, or one is.</exception>
     public void RenameAdapter(string from, string to)
     {
-        Check();
+        using var change = Change();
         var config = ConfigOf(from);
         CheckName(to);
+        CheckNotChosen(nameof(RenameAdapter), a => a == from);
+        if (_context.Suspended.Contains(from)) throw new AdapterStateException($"Adapter '{from}' is merged, and taken out until WithoutAdapter ends; rename it after that.");
         foreach (var host in Hosts) host.Rename(from, to);
         int index = _configs.IndexOf(from);
         _configs.Remove(from);
         _configs.Insert(index, to, config);
         _trainable[to] = _trainable[from];
         _trainable.Remove(from);
+        _context.NamesChanged();
         if (_lineages.Remove(from, out var lineage)) _lineages[to] = lineage;
         _context.Active = [.. _context.Active.Select(a => a == from ? to : a)];
         int merged = _context.Merged.IndexOf(from);
@@ -107,7 +113,6 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterStateException">It is merged.</exception>
     public void SetScale(string adapter, double factor)
     {
-        Check();
         ConfigOf(adapter);
         Rescale([adapter], a => a.InitialScaling * factor);
     }
@@ -115,17 +120,17 @@ public sealed partial class PeftModel
     /// <summary>Multiplies the factors of the active adapters.</summary>
     /// <param name="factor">The multiple.</param>
     /// <exception cref="AdapterStateException">One of them is merged.</exception>
-    public void ScaleActive(double factor) => Rescale(_context.Active, a => a.Scaling * factor);
+    public void ScaleActive(double factor) => Rescale(ActiveAdapters, a => a.Scaling * factor);
 
     /// <summary>Sets the factors of the active adapters to what rank and alpha give.</summary>
     /// <exception cref="AdapterStateException">One of them is merged.</exception>
-    public void ResetScale() => Rescale(_context.Active, a => a.InitialScaling);
+    public void ResetScale() => Rescale(ActiveAdapters, a => a.InitialScaling);
 
     private void Rescale(IReadOnlyList<string> adapters, Func<LoraAdapter, double> scaling)
     {
-        Check();
+        using var change = Change("Scaling");
         foreach (string adapter in adapters)
-            if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged with its present scale; call Unmerge before changing it.");
+            if (MergedOrSuspended.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged with its present scale; call Unmerge before changing it.");
         foreach (var layer in Layers)
             foreach (string adapter in adapters)
                 if (layer.Adapters.TryGetValue(adapter, out var found)) found.Scaling = scaling(found);
@@ -135,7 +140,7 @@ public sealed partial class PeftModel
     {
         CheckName(adapter);
         config.Validate();
-        if (_context.Merged.Count > 0) throw new AdapterStateException("Adapters are merged; call Unmerge before adding another one.");
+        if (MergedOrSuspended.Count > 0) throw new AdapterStateException("Adapters are merged; call Unmerge before adding another one.");
         var biased = _configs.Where(c => c.Value.Bias != LoraBias.None).Select(c => c.Key).ToList();
         if (_configs.Count > 0 && (biased.Count > 0 || config.Bias != LoraBias.None))
         {

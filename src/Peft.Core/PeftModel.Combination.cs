@@ -19,12 +19,12 @@ public sealed partial class PeftModel
     public void AddWeightedAdapter(
         IReadOnlyList<string> adapters, IReadOnlyList<double> weights, string name, CombinationType type = CombinationType.Svd, CombinationOptions? options = null)
     {
-        Check();
+        using var change = Change();
         ArgumentNullException.ThrowIfNull(adapters);
         ArgumentNullException.ThrowIfNull(weights);
         options ??= new CombinationOptions();
         CheckName(name);
-        if (_context.Merged.Count > 0) throw new AdapterStateException("Adapters are merged; call Unmerge before combining.");
+        if (MergedOrSuspended.Count > 0) throw new AdapterStateException("Adapters are merged; call Unmerge before combining.");
         if (adapters.Count == 1) type = CombinationType.Linear;
         var combination = new AdapterCombination(type, options);
         CheckCombination(adapters, weights, type, combination, options);

@@ -41,7 +41,7 @@ public sealed partial class PeftModel
     /// <exception cref="UnsupportedTargetException">A module is meant that cannot carry LoRA.</exception>
     public void LoadAdapter(string folder, string adapter, AdapterOptions? options = null)
     {
-        Check();
+        using var change = Change();
         options ??= new AdapterOptions();
         using var files = AdapterFolder.Open(folder);
         CheckNew(adapter, files.Config);
@@ -71,9 +71,9 @@ public sealed partial class PeftModel
     /// <exception cref="WrongBaseException">The adapter that comes in was made on another base; nothing has changed.</exception>
     public void HotSwap(string folder, string adapter)
     {
-        Check();
+        using var change = Change();
         var old = ConfigOf(adapter);
-        if (_context.Merged.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged; call Unmerge before swapping its weights.");
+        if (MergedOrSuspended.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged; call Unmerge before swapping its weights.");
         using var files = AdapterFolder.Open(folder);
         CheckBase(folder, AdapterLineage.Read(folder), BaseFingerprint);
         var config = files.Config;

@@ -24,7 +24,8 @@ public sealed partial class PeftModel
     /// <exception cref="NonFiniteWeightsException">The merged weights would hold NaN or infinity; nothing has changed.</exception>
     public MergeReport Merge(IReadOnlyList<string>? adapters = null, bool safe = true)
     {
-        Check();
+        using var change = Change();
+        CheckNotChosen(nameof(Merge));
         return MergeInto(CheckMerge(adapters), safe);
     }
 
@@ -32,8 +33,13 @@ public sealed partial class PeftModel
     /// <exception cref="AdapterStateException">Nothing is merged.</exception>
     public void Unmerge()
     {
-        Check();
+        using var change = Change();
         if (_context.Merged.Count == 0) throw new AdapterStateException("No adapter is merged, so there is nothing to take out.");
+        TakeOut();
+    }
+
+    private void TakeOut()
+    {
         Restore(_beforeMerge);
         foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: true);
         _context.Merged.Clear();
@@ -48,7 +54,8 @@ public sealed partial class PeftModel
     /// <exception cref="NonFiniteWeightsException">The merged weights would hold NaN or infinity; nothing has changed.</exception>
     public MergeReport MergeAndUnload(IReadOnlyList<string>? adapters = null, bool safe = true)
     {
-        Check();
+        using var change = Change();
+        CheckNotChosen(nameof(MergeAndUnload));
         var report = MergeInto(CheckMerge(adapters), safe);
         foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: false);
         foreach (var module in Hosts.OfType<ModuleToSave>().ToList()) KeepCopy(module, report.Adapters);
@@ -65,8 +72,8 @@ public sealed partial class PeftModel
     /// <summary>Removes all adapters; the base is module for module and bit for bit as it was. This object is of no use afterwards.</summary>
     public void Unload()
     {
-        Check();
-        if (_context.Merged.Count > 0) Unmerge();
+        using var change = Change();
+        if (_context.Merged.Count > 0) TakeOut();
         Restore(_beforeInit);
         RestoreBiases();
         foreach (var host in Hosts.ToList()) PutBack(host);
@@ -75,6 +82,7 @@ public sealed partial class PeftModel
             if (!parameter.IsInvalid) parameter.requires_grad = trained;
         if (BaseModel is IAdapterRouted routed) routed.AdapterRouting = null;
         _configs.Clear();
+        _context.NamesChanged();
         _context.Active = [];
         _disposed = true;
     }
@@ -82,6 +90,8 @@ public sealed partial class PeftModel
     private List<string> CheckMerge(IReadOnlyList<string>? adapters)
     {
         var names = (adapters ?? _context.Active).ToList();
+        if (_context.Suspended.Count > 0)
+            throw new AdapterStateException($"Adapters {string.Join(", ", _context.Suspended)} are merged, and taken out until WithoutAdapter ends; merge after it.");
         if (_replication is not null)
             throw new AdapterStateException("The layers were replicated (layer_replication) and share weights, so that a merge would change all copies at once; use the adapter unmerged.");
         foreach (string name in names)
@@ -109,7 +119,7 @@ public sealed partial class PeftModel
     private MergeReport MergeInto(List<string> more, bool safe)
     {
         List<string> merged = [.. _context.Merged], names = [.. merged, .. more];
-        if (merged.Count > 0) Unmerge();
+        if (merged.Count > 0) TakeOut();
         var layers = new List<MergedLayer>();
         try
         {

@@ -8,10 +8,16 @@ namespace Peft.Core;
 /// The adapters of a model: made, loaded, switched, merged, saved. The model itself goes on being called as before; its adapted layers ask
 /// this object which adapters act.
 /// </summary>
-/// <remarks>Not for use by several threads at once. Disposing it unloads all adapters; the model stays the caller's.</remarks>
+/// <remarks>
+/// The adapters belong to the call: what <see cref="WithAdapters"/>, <see cref="WithAdaptersBySample"/> and <see cref="WithoutAdapter"/> choose holds for the
+/// call that opens the scope and for what it calls and starts, so that several threads may run passes with different adapters at the same time.
+/// <see cref="SetActive"/> sets what passes have that choose nothing. What changes adapters or weights (adding, deleting, merging, swapping, unloading) waits
+/// for the passes of an <see cref="IAdapterRouted"/> model that run on other threads, and is refused within one; with other models the caller sees to it.
+/// Disposing it unloads all adapters; the model stays the caller's.
+/// </remarks>
 public sealed partial class PeftModel : IDisposable
 {
-    private readonly AdapterContext _context = new();
+    private readonly AdapterContext _context;
     private readonly OrderedDictionary<string, LoraConfig> _configs = [];
     private readonly Dictionary<string, bool> _trainable = [];
     private readonly ModelNames _names;
@@ -25,6 +31,7 @@ public sealed partial class PeftModel : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         BaseModel = model;
+        _context = new AdapterContext { Present = () => [.. _configs.Keys] };
         BaseFingerprint = (model as IFingerprintedBase)?.BaseFingerprint;
         _names = new ModelNames(model);
         if (_names.Hosts().FirstOrDefault() is { } host)
@@ -43,8 +50,8 @@ public sealed partial class PeftModel : IDisposable
     /// <summary>All adapters, in the order in which they came.</summary>
     public IReadOnlyList<string> AdapterNames => [.. _configs.Keys];
 
-    /// <summary>The active adapters, in the order in which they are added up.</summary>
-    public IReadOnlyList<string> ActiveAdapters => _context.Active;
+    /// <summary>The adapters that are active in the present call, in the order in which they are added up.</summary>
+    public IReadOnlyList<string> ActiveAdapters => _context.Current.Active;
 
     /// <summary>The adapters that are merged into the base weights at present.</summary>
     public IReadOnlyList<string> MergedAdapters => [.. _context.Merged];
@@ -106,62 +113,6 @@ public sealed partial class PeftModel : IDisposable
     /// <summary>How many parameters and bytes are trained, frozen and stored, by component.</summary>
     /// <returns>The report.</returns>
     public ParameterReport Report() => ParameterReport.Of(this);
-
-    /// <summary>Switches all adapters off until the scope is disposed; merged ones are taken out of the base for that time.</summary>
-    /// <returns>The scope.</returns>
-    public IDisposable WithoutAdapter()
-    {
-        bool enabled = _context.Enabled;
-        var merged = _context.Merged.ToList();
-        bool safe = _safelyMerged;
-        if (merged.Count > 0) Unmerge();
-        _context.Enabled = false;
-        return new AdapterScope(() =>
-        {
-            _context.Enabled = enabled;
-            if (merged.Count > 0) Merge(merged, safe);
-        });
-    }
-
-    /// <summary>
-    /// Makes other adapters the active ones until the scope is disposed, for all samples alike. Which are trained does not change.
-    /// </summary>
-    /// <param name="adapters">Their names, in the order in which they are added up.</param>
-    /// <returns>The scope.</returns>
-    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
-    public IDisposable WithAdapters(params IReadOnlyList<string> adapters)
-    {
-        foreach (string adapter in adapters) ConfigOf(adapter);
-        CheckTogether(adapters);
-        var (active, samples) = (_context.Active, _context.Samples);
-        (_context.Active, _context.Samples) = ([.. adapters], null);
-        return new AdapterScope(() => (_context.Active, _context.Samples) = (active, samples));
-    }
-
-    /// <summary>Gives each sample of a batch an adapter of its own until the scope is disposed.</summary>
-    /// <param name="adapters">A name for each sample; <c>__base__</c> for none.</param>
-    /// <param name="lengths">
-    /// The rows of each sample, if the model works on the packed rows of all samples and does not say so itself (<see cref="IAdapterRouted"/>, as
-    /// LLaVA's model does); otherwise null.
-    /// </param>
-    /// <returns>The scope.</returns>
-    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
-    /// <exception cref="AdapterStateException">Adapters are merged, or one of these uses DoRA.</exception>
-    public IDisposable WithAdaptersBySample(IReadOnlyList<string> adapters, IReadOnlyList<long>? lengths = null)
-    {
-        ArgumentNullException.ThrowIfNull(adapters);
-        if (_context.Merged.Count > 0) throw new AdapterStateException("Adapters by sample cannot be used while adapters are merged; call Unmerge first.");
-        if (lengths is not null && lengths.Count != adapters.Count)
-            throw new AdapterStateException($"{adapters.Count} adapter names were given, but {lengths.Count} lengths; give one of each for every sample.");
-        foreach (string adapter in adapters.Where(a => a != SampleAdapters.Base).Distinct())
-        {
-            var config = ConfigOf(adapter);
-            if (config.UseDora) throw new AdapterStateException($"Adapter '{adapter}' uses DoRA, which cannot be mixed by sample; run its samples as a batch of their own.");
-        }
-        var samples = _context.Samples;
-        _context.Samples = new SampleAdapters([.. adapters], lengths);
-        return new AdapterScope(() => _context.Samples = samples);
-    }
 
     /// <summary>Unloads all adapters: see <see cref="Unload"/>.</summary>
     public void Dispose()

@@ -5,18 +5,18 @@ namespace Peft.Core;
 /// checkpointing a layer's result is known from the first run. A LoRA layer with one plain adapter then saves what its backward needs and
 /// returns memory of unknown content, without the product with its weight.
 /// </summary>
-/// <remarks>Of the calling thread. Whoever opens it must use the output for nothing but its shape and the start of a backward.</remarks>
+/// <remarks>Of the present call alone. Whoever opens it must use the output for nothing but its shape and the start of a backward.</remarks>
 public static class BackwardOnly
 {
-    [ThreadStatic] private static int _depth;
+    private static readonly AsyncLocal<int> Depth = new();
 
-    internal static bool IsOn => _depth > 0;
+    internal static bool IsOn => Depth.Value > 0;
 
     /// <summary>Opens the region.</summary>
     /// <returns>Disposing it closes the region.</returns>
     public static IDisposable Begin()
     {
-        _depth++;
-        return new AdapterScope(() => _depth--);
+        Depth.Value++;
+        return new AdapterScope(() => Depth.Value--);
     }
 }

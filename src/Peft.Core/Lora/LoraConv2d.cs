@@ -36,23 +36,24 @@ public sealed class LoraConv2d : LoraLayer
     /// <returns>(B, out, H', W') in the base output's dtype, in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
-        if (IsBaseOnly) return _base.call(input);
+        var pass = Context.Current;
+        if (IsBaseOnly(pass)) return _base.call(input);
         using var scope = NewDisposeScope();
         var baseOutput = _base.call(input);
-        if (Context.Samples is { } samples)
+        if (pass.Samples is { } samples)
         {
             if (baseOutput.requires_grad) baseOutput = baseOutput.clone();
             foreach (var (name, start, length) in samples.RunsOf(input.shape[0]))
             {
                 if (Adapters.TryGetValue(name, out var one))
-                    baseOutput.narrow(0, start, length).add_(Product(one, Dropped(one, input.narrow(0, start, length), out _)).to(baseOutput.dtype));
+                    baseOutput.narrow(0, start, length).add_(Product(one, Dropped(one, input.narrow(0, start, length), pass, out _)).to(baseOutput.dtype));
             }
             return baseOutput.MoveToOuterDisposeScope();
         }
         var result = baseOutput;
-        foreach (var adapter in ActiveHere())
+        foreach (var adapter in ActiveHere(pass))
         {
-            var x = Dropped(adapter, input, out bool dropped);
+            var x = Dropped(adapter, input, pass, out bool dropped);
             result = result + (adapter.Magnitude is null ? Product(adapter, x) : DoraPart(adapter, x, dropped ? null : result));
         }
         return result.to(baseOutput.dtype).MoveToOuterDisposeScope();
@@ -86,11 +87,12 @@ public sealed class LoraConv2d : LoraLayer
     private Tensor Product(LoraAdapter adapter, Tensor x)
         => nn.functional.conv2d(Convolve(x, adapter.A.to(x.dtype)), adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype)) * adapter.Scaling;
 
-    private Tensor Dropped(LoraAdapter adapter, Tensor input, out bool dropped)
+    private Tensor Dropped(LoraAdapter adapter, Tensor input, AdapterPass pass, out bool dropped)
     {
-        var x = Context.Precision == AdapterPrecision.BaseDtype ? input : input.to(adapter.A.dtype);
-        dropped = training && adapter.Config.Dropout > 0;
-        return dropped ? DropoutFunction.Call(Context.Dropout.Draw(ModulePath, x, adapter.Config.Dropout), x) : x;
+        var x = InputFor(adapter, input, pass);
+        var mask = MaskFor(adapter, x, pass);
+        dropped = mask is not null;
+        return mask is null ? x : DropoutFunction.Call(mask, x);
     }
 
     private Tensor DoraPart(LoraAdapter adapter, Tensor x, Tensor? running)

@@ -38,12 +38,13 @@ public sealed class LoraEmbedding : LoraLayer
     /// <returns>(..., D) in the table's dtype, in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
-        if (IsBaseOnly) return _base.call(input);
-        if (Context.Samples is { } samples) return ForwardBySample(input, samples);
+        var pass = Context.Current;
+        if (IsBaseOnly(pass)) return _base.call(input);
+        if (pass.Samples is { } samples) return ForwardBySample(input, samples);
         using var scope = NewDisposeScope();
         var baseOutput = _base.call(input);
         var result = baseOutput;
-        foreach (var adapter in ActiveHere())
+        foreach (var adapter in ActiveHere(pass))
         {
             var delta = Product(adapter, input);
             if (adapter.Magnitude is null) result = result + delta;

@@ -137,16 +137,26 @@ public abstract class LoraLayer : nn.Module<Tensor, Tensor>, IAdapterHost
     }
 
     /// <summary>The active adapters that have tensors here, in order.</summary>
-    internal List<LoraAdapter> ActiveHere()
+    internal List<LoraAdapter> ActiveHere(AdapterPass pass)
     {
-        var active = new List<LoraAdapter>(Context.Active.Count);
-        foreach (string name in Context.Active)
+        var active = new List<LoraAdapter>(pass.Active.Count);
+        foreach (string name in pass.Active)
             if (_adapters.TryGetValue(name, out var adapter)) active.Add(adapter);
         return active;
     }
 
     /// <summary>Whether the base alone acts: adapters switched off, merged, or none active.</summary>
-    internal bool IsBaseOnly => !Context.Enabled || (Context.Samples is null && (Context.Merged.Count > 0 || Context.Active.Count == 0));
+    internal bool IsBaseOnly(AdapterPass pass) => !pass.Enabled || (pass.Samples is null && (Context.Merged.Count > 0 || pass.Active.Count == 0));
+
+    /// <summary>A mask for an adapter's input, or null where nothing is dropped.</summary>
+    private protected IDropoutMask? MaskFor(LoraAdapter adapter, Tensor input, AdapterPass pass)
+        => training && !pass.IsEvaluation && adapter.Config.Dropout > 0 ? (pass.Dropout ?? Context.Dropout).Draw(ModulePath, input, adapter.Config.Dropout) : null;
+
+    /// <summary>The input in the dtype of an adapter's products.</summary>
+    private protected Tensor InputFor(LoraAdapter adapter, Tensor input, AdapterPass pass)
+        => PrecisionOf(pass) == AdapterPrecision.BaseDtype ? input : input.to(adapter.A.dtype);
+
+    private protected AdapterPrecision PrecisionOf(AdapterPass pass) => pass.Precision ?? Context.Precision;
 
     // Hides a module from TorchSharp's search for child modules.
     private sealed record Holder(nn.Module Module);

@@ -42,14 +42,15 @@ public sealed class LoraLinear : LoraLayer
     /// <returns>(..., out) in the base output's dtype, in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
-        if (IsBaseOnly) return _base.call(input);
-        if (Context.Samples is { } samples) return ForwardBySample(input, samples);
-        var active = ActiveHere();
+        var pass = Context.Current;
+        if (IsBaseOnly(pass)) return _base.call(input);
+        if (pass.Samples is { } samples) return ForwardBySample(input, samples, pass);
+        var active = ActiveHere(pass);
         return active.Count switch
         {
             0 => _base.call(input),
-            1 when active[0].IsPlain && !_base.WeightIsTrained => LoraMatMul.Call(_base, active[0], input, MaskFor(active[0], input), Context.Precision),
-            _ => ForwardComposed(input, active),
+            1 when active[0].IsPlain && !_base.WeightIsTrained => LoraMatMul.Call(_base, active[0], input, MaskFor(active[0], input, pass), PrecisionOf(pass)),
+            _ => ForwardComposed(input, active, pass),
         };
     }
 
@@ -68,18 +69,15 @@ public sealed class LoraLinear : LoraLayer
 
     internal override Tensor OverWeight(Tensor factor) => factor.view(-1, 1);
 
-    private IDropoutMask? MaskFor(LoraAdapter adapter, Tensor input)
-        => training && adapter.Config.Dropout > 0 ? Context.Dropout.Draw(ModulePath, input, adapter.Config.Dropout) : null;
-
-    private Tensor ForwardComposed(Tensor input, List<LoraAdapter> active)
+    private Tensor ForwardComposed(Tensor input, List<LoraAdapter> active, AdapterPass pass)
     {
         using var scope = NewDisposeScope();
         var baseOutput = _base.call(input);
         var result = baseOutput;
         foreach (var adapter in active)
         {
-            var x = Context.Precision == AdapterPrecision.BaseDtype ? input : input.to(adapter.A.dtype);
-            var mask = MaskFor(adapter, x);
+            var x = InputFor(adapter, input, pass);
+            var mask = MaskFor(adapter, x, pass);
             var dropped = mask is null ? x : DropoutFunction.Call(mask, x);
             result = adapter.Magnitude is null
                 ? result + Product(adapter, dropped)
@@ -113,16 +111,15 @@ public sealed class LoraLinear : LoraLayer
         return (factor - 1) * plain + factor * product2 * adapter.Scaling;
     }
 
-    private Tensor ForwardBySample(Tensor input, SampleAdapters samples)
+    private Tensor ForwardBySample(Tensor input, SampleAdapters samples, AdapterPass pass)
     {
         using var scope = NewDisposeScope();
         var output = _base.call(input);
         foreach (var (name, start, length) in samples.RunsOf(input.shape[0]))
         {
             if (!Adapters.TryGetValue(name, out var adapter)) continue;
-            var rows = input.narrow(0, start, length);
-            var x = Context.Precision == AdapterPrecision.BaseDtype ? rows : rows.to(adapter.A.dtype);
-            var mask = MaskFor(adapter, x);
+            var x = InputFor(adapter, input.narrow(0, start, length), pass);
+            var mask = MaskFor(adapter, x, pass);
             var delta = Product(adapter, mask is null ? x : DropoutFunction.Call(mask, x)).to(output.dtype);
             output.narrow(0, start, length).add_(delta);
         }

@@ -39,7 +39,8 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <returns>What the module gives.</returns>
     public override Tensor forward(Tensor input)
     {
-        if (!_context.Enabled || _context.Samples is not { } samples) return (ActiveCopy() ?? _original).call(input);
+        var pass = _context.Current;
+        if (!pass.Enabled || pass.Samples is not { } samples) return (ActiveCopy(pass) ?? _original).call(input);
         using var scope = NewDisposeScope();
         var parts = samples.RunsOf(input.shape[0]).Select(run => _copies.GetValueOrDefault(run.Adapter, _original).call(input.narrow(0, run.Start, run.Length))).ToList();
         return (parts.Count == 1 ? parts[0] : cat(parts, 0)).MoveToOuterDisposeScope();
@@ -120,10 +121,10 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
 
     private static string RegistryName(string adapter) => "modules_to_save." + adapter;
 
-    private nn.Module<Tensor, Tensor>? ActiveCopy()
+    private nn.Module<Tensor, Tensor>? ActiveCopy(AdapterPass pass)
     {
-        if (!_context.Enabled) return null;
-        foreach (string adapter in _context.Active)
+        if (!pass.Enabled) return null;
+        foreach (string adapter in pass.Active)
             if (_copies.TryGetValue(adapter, out var copy)) return copy;
         return null;
     }

@@ -41,16 +41,17 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <returns>(..., D) or (..., V), in the current dispose scope.</returns>
     public override Tensor forward(Tensor input)
     {
-        if (!_context.Enabled || _context.Merged.Count > 0) return _original.call(input);
+        var pass = _context.Current;
+        if (!pass.Enabled || _context.Merged.Count > 0) return _original.call(input);
         using var scope = NewDisposeScope();
         var result = _original.call(input);
-        if (_context.Samples is { } samples)
+        if (pass.Samples is { } samples)
         {
             var parts = samples.RunsOf(input.shape[0])
                 .Select(run => WithRowsOf(run.Adapter, input.narrow(0, run.Start, run.Length), result.narrow(0, run.Start, run.Length))).ToList();
             return (parts.Count == 1 ? parts[0] : cat(parts, 0)).MoveToOuterDisposeScope();
         }
-        foreach (string adapter in _context.Active) result = WithRowsOf(adapter, input, result);
+        foreach (string adapter in pass.Active) result = WithRowsOf(adapter, input, result);
         return result.MoveToOuterDisposeScope();
     }
 

@@ -4,6 +4,10 @@ using static TorchSharp.torch;
 namespace Peft.Llava;
 
 /// <summary>Generates text after prompts with images: one pass over the prompts, then one token per sample and pass.</summary>
+/// <remarks>
+/// Several threads may generate on one model at the same time: each call has the adapters that act where it begins, to its end, and all that changes
+/// during a generation belongs to the call. A model in training mode generates as in evaluation mode, and stays in training mode.
+/// </remarks>
 /// <param name="model">
 /// The model; adapters that are on it take part, also one for each sample (<see cref="Peft.Core.PeftModel.WithAdaptersBySample"/>): samples that end
 /// leave the batch and take their adapters with them.
@@ -23,9 +27,8 @@ public sealed class TextGenerator(LlavaModel model)
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(options.MaxNewTokens);
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        bool wasTraining = model.training;
+        using var pass = model.BeginGeneration();
         var kept = new List<Tensor>();
-        if (wasTraining) model.eval();
         try
         {
             return new GenerationResult(Run(prompts, options, kept, cancellationToken), kept);
@@ -34,10 +37,6 @@ public sealed class TextGenerator(LlavaModel model)
         {
             kept.ForEach(scores => scores.Dispose());
             throw;
-        }
-        finally
-        {
-            if (wasTraining) model.train();
         }
     }
 

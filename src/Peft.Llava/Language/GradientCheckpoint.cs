@@ -12,10 +12,10 @@ namespace Peft.Llava;
 /// </summary>
 internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<GradientCheckpoint>
 {
-    [ThreadStatic] private static bool _runsAgain;
+    private static readonly AsyncLocal<bool> Replays = new();
 
-    /// <summary>Whether this thread runs a layer for the second time, so that its result, and its attention's, need not be computed.</summary>
-    public static bool RunsAgain => _runsAgain;
+    /// <summary>Whether the present call runs a layer for the second time, so that its result, and its attention's, need not be computed.</summary>
+    public static bool RunsAgain => Replays.Value;
 
     /// <summary>The name TorchSharp registers this function under.</summary>
     public override string Name => nameof(GradientCheckpoint);
@@ -80,14 +80,14 @@ internal sealed class GradientCheckpoint : autograd.SingleTensorFunction<Gradien
 
     private static Tensor Again(LlamaLayer layer, Tensor x, DecoderContext context)
     {
-        _runsAgain = true;
+        Replays.Value = true;
         try
         {
             return layer.Forward(x, context);
         }
         finally
         {
-            _runsAgain = false;
+            Replays.Value = false;
         }
     }
 

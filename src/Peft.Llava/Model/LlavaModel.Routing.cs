@@ -13,6 +13,9 @@ public sealed partial class LlavaModel : IAdapterRouted
         set => _routing = value;
     }
 
+    /// <summary>Begins a generation: all of its steps have the adapters that act now, and nothing is dropped, whatever mode the model is in.</summary>
+    internal IDisposable? BeginGeneration() => _routing?.Begin(evaluation: true);
+
     // Packed tokens of all samples, or of some.
     private IDisposable? RouteTokens(SequenceLayout layout) => _routing?.Route(layout.Count, null, layout.Lengths);
 

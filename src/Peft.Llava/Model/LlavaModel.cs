@@ -71,6 +71,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
     {
         ArgumentNullException.ThrowIfNull(batch);
         options ??= new ForwardOptions();
+        using var pass = _routing?.Begin();
         using var scope = NewDisposeScope();
         using var moved = OnDevice(batch);
         var b = moved ?? batch;
@@ -102,6 +103,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
     {
         ArgumentNullException.ThrowIfNull(batch);
         options = new ForwardOptions { Logits = LogitRows.None, ProjectorAlwaysTakesPart = options?.ProjectorAlwaysTakesPart ?? false };
+        using var pass = _routing?.Begin();
         using var scope = NewDisposeScope();
         using var moved = OnDevice(batch);
         var b = moved ?? batch;
@@ -124,6 +126,7 @@ public sealed partial class LlavaModel : nn.Module, IGradientCheckpointing
     {
         if (_model.VisionTower is null || _model.Projector is null)
             throw new InvalidOperationException("The model has no vision tower: it was loaded from a plain language model.");
+        using var pass = _routing?.Begin();
         using var scope = NewDisposeScope();
         using var tiles = RouteTiles(batch, pixels.shape[0]);
         var vision = _model.VisionTower.call(pixels);

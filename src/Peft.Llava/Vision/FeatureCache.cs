@@ -16,6 +16,8 @@ public sealed class FeatureCache
 {
     private readonly string _tower;
     private readonly IFeatureStore _store;
+    private long _hits;
+    private long _misses;
 
     /// <summary>Creates a cache for a tower as it is now: its weights are read once.</summary>
     /// <param name="tower">The tower; it must stay frozen.</param>
@@ -29,10 +31,10 @@ public sealed class FeatureCache
     }
 
     /// <summary>Tiles whose features were there.</summary>
-    public long Hits { get; private set; }
+    public long Hits => Interlocked.Read(ref _hits);
 
     /// <summary>Tiles that the tower ran on.</summary>
-    public long Misses { get; private set; }
+    public long Misses => Interlocked.Read(ref _misses);
 
     /// <summary>Features of tiles.</summary>
     /// <param name="pixels">(tiles, 3, S, S).</param>
@@ -47,8 +49,8 @@ public sealed class FeatureCache
         var features = new Tensor?[count];
         for (int i = 0; i < count; i++) features[i] = Found(keys[i]);
         var missing = Enumerable.Range(0, count).Where(i => features[i] is null).ToArray();
-        Hits += count - missing.Length;
-        Misses += missing.Length;
+        Interlocked.Add(ref _hits, count - missing.Length);
+        Interlocked.Add(ref _misses, missing.Length);
         if (missing.Length > 0)
         {
             bool all = missing.Length == count;
@@ -56,7 +58,7 @@ public sealed class FeatureCache
             for (int i = 0; i < missing.Length; i++)
             {
                 features[missing[i]] = made[i];
-                _store.Keep(keys[missing[i]], made[i].cpu());
+                lock (_store) _store.Keep(keys[missing[i]], made[i].cpu());
             }
             if (all) return made.MoveToOuterDisposeScope();
         }
@@ -66,8 +68,11 @@ public sealed class FeatureCache
     /// <summary>What the store has, as a tensor of the current dispose scope.</summary>
     private Tensor? Found(FeatureKey key)
     {
-        using var found = _store.Find(key);
-        return found?.alias();
+        lock (_store)
+        {
+            using var found = _store.Find(key);
+            return found?.alias();
+        }
     }
 
     private FeatureKey[] Keys(Tensor pixels, int count)

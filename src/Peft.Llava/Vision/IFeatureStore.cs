@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
-/// <summary>Where cached features are kept. Used by one thread at a time.</summary>
+/// <summary>Where cached features are kept. A <see cref="FeatureCache"/> lets one thread at a time use it.</summary>
 public interface IFeatureStore
 {
     /// <summary>Finds features.</summary>
