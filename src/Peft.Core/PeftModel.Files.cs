@@ -1,4 +1,5 @@
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -103,13 +104,20 @@ public sealed partial class PeftModel
     /// <param name="adapters">Which; null for all.</param>
     /// <param name="format">The form of the tensor file.</param>
     /// <param name="gatherer">How parameters become whole; null if they are.</param>
+    /// <param name="trainedModules">
+    /// Modules of the base that were trained beside the adapters, by the ends of their outer paths: they are written as <c>modules_to_save</c> of each
+    /// adapter, so that whoever loads it has them too. Null for none.
+    /// </param>
     /// <exception cref="AdapterNotFoundException">There is no such adapter; nothing was written.</exception>
+    /// <exception cref="AdapterStateException">There is no such module; nothing was written.</exception>
     /// <exception cref="PatternOrderException">A rank or alpha pattern would read differently from the file; nothing was written.</exception>
     public void Save(
-        string folder, IReadOnlyList<string>? adapters = null, AdapterFileFormat format = AdapterFileFormat.Safetensors, IParameterGatherer? gatherer = null)
+        string folder, IReadOnlyList<string>? adapters = null, AdapterFileFormat format = AdapterFileFormat.Safetensors, IParameterGatherer? gatherer = null,
+        IReadOnlyList<string>? trainedModules = null)
     {
         Check();
         var names = adapters ?? AdapterNames;
+        var modules = Find(trainedModules ?? []);
         foreach (string adapter in names)
         {
             var matcher = new TargetMatcher(ConfigOf(adapter));
@@ -120,8 +128,11 @@ public sealed partial class PeftModel
             var state = GetAdapterState(adapter, gatherer);
             try
             {
+                foreach (var (name, parameter) in modules) state[name] = (gatherer ?? WholeParameters.Instance).Gather(name, parameter);
                 string path = adapter == PeftModelExtensions.DefaultAdapter ? folder : Path.Combine(folder, adapter);
-                AdapterFolder.Write(path, ForFile(adapter), state, format);
+                var config = ForFile(adapter);
+                if (trainedModules is { Count: > 0 }) config = config with { ModulesToSave = [.. (config.ModulesToSave ?? []).Union(trainedModules)] };
+                AdapterFolder.Write(path, config, state, format);
                 WriteLineage(path, adapter);
             }
             finally
@@ -152,6 +163,22 @@ public sealed partial class PeftModel
         }
         foreach (var (name, bias) in BiasesOf(adapter, config)) state[name] = gatherer.Gather(name, bias);
         return state;
+    }
+
+    /// <summary>The parameters of modules of the base, by the names that an adapter's file has for them.</summary>
+    private List<(string Name, Parameter Parameter)> Find(IReadOnlyList<string> modules)
+    {
+        var found = new List<(string, Parameter)>();
+        var all = _names.Modules().ToList();
+        foreach (string wanted in modules)
+        {
+            var matches = all.Where(m => m.Path == wanted || m.Path.EndsWith("." + wanted, StringComparison.Ordinal)).ToList();
+            if (matches.Count == 0) throw new AdapterStateException($"There is no module '{wanted}' to save with the adapters; give the end of its path in the model.");
+            // One that is an adapter's own already (modules_to_save) is written with it.
+            foreach (var (path, module) in matches.Where(m => m.Module is not IAdapterHost))
+                found.AddRange(ModuleToSave.ParametersOf(module).Select(p => ($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.Name)}", p.Parameter)));
+        }
+        return found;
     }
 
     // As PEFT's save_pretrained: for inference, and "all-linear" resolved to the layers' names.

@@ -25,8 +25,25 @@ public static class PythonJson
     public static JsonNode Float(double value)
     {
         string text = value.ToString("R", CultureInfo.InvariantCulture).Replace('E', 'e');
+        // The two change to an exponent at different sizes; Python does so at 1e16.
+        if (Math.Abs(value) is >= 1e15 and < 1e16 && value == Math.Floor(value)) text = value.ToString("F0", CultureInfo.InvariantCulture);
+        else if (Math.Abs(value) >= 1e16 && !text.Contains('e', StringComparison.Ordinal)) text = WithExponent(text);
         if (!text.Contains('.', StringComparison.Ordinal) && !text.Contains('e', StringComparison.Ordinal)) text += ".0";
         return JsonNode.Parse(text)!;
+    }
+
+    /// <summary>A single-precision number as Python writes the shortest text that reads back as it: always with a point or an exponent.</summary>
+    /// <param name="value">The number.</param>
+    /// <returns>A node that keeps this form.</returns>
+    public static JsonNode Single(float value)
+        => Float(double.Parse(value.ToString("R", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture));
+
+    /// <summary>A whole number's digits in the form with an exponent.</summary>
+    private static string WithExponent(string digits)
+    {
+        int sign = digits[0] == '-' ? 1 : 0;
+        string exponent = $"e+{digits.Length - sign - 1}", shortest = digits.TrimEnd('0');
+        return shortest.Length > sign + 1 ? shortest.Insert(sign + 1, ".") + exponent : shortest + exponent;
     }
 
     /// <summary>A number as Python writes it: without a point if it is whole.</summary>
@@ -62,6 +79,13 @@ public static class PythonJson
                 break;
             case JsonValue v when v.GetValueKind() == JsonValueKind.String:
                 AppendString(text, v.GetValue<string>());
+                break;
+            // A number that was read keeps its text; one that was put in as a floating-point number stays one, also where it is whole.
+            case JsonValue v when v.GetValue<object>() is double number:
+                text.Append(Float(number).ToJsonString());
+                break;
+            case JsonValue v when v.GetValue<object>() is float number:
+                text.Append(Single(number).ToJsonString());
                 break;
             default:
                 text.Append(value.ToJsonString());

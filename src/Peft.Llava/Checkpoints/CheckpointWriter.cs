@@ -9,12 +9,6 @@ namespace Peft.Llava;
 /// <summary>Writes a model as a checkpoint folder: dense weights as they are, quantised ones as bitsandbytes stores them.</summary>
 internal sealed class CheckpointWriter
 {
-    private static readonly string[] Companions =
-    [
-        "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "preprocessor_config.json", "processor_config.json", "chat_template.json", "chat_template.jinja",
-    ];
-
     private readonly LlavaModel _model;
     private readonly SavePretrainedOptions _options;
     private readonly Dictionary<string, FrozenLinear> _linears;
@@ -25,7 +19,7 @@ internal sealed class CheckpointWriter
     {
         _model = model;
         _options = options;
-        _foreign = model.Config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext;
+        _foreign = model.Config.IsHuggingFace;
         var modules = ModuleTree.Modules(model).ToList();
         if (modules.FirstOrDefault(m => m.Module is IAdapterHost) is { Module: not null } host)
             throw new AdapterStateException($"The model cannot be saved as a checkpoint while it carries adapters ({host.Path}). "
@@ -43,8 +37,10 @@ internal sealed class CheckpointWriter
         cancellation.ThrowIfCancellationRequested();
         var names = ShardedWriter.Write(folder, tensors, maxShardBytes: _options.MaxShardBytes, cancellation: cancellation);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
-        if (_options.CompanionFolder is { } from) OutputFolder.Copy(from, folder, _options.Tokenizer is null ? Companions : Companions.Except(TokenizerFiles.Names));
-        _options.Tokenizer?.Save(folder);
+        string? from = _options.CompanionFolder switch { null => _model.Config.Folder, "" => null, var given => given };
+        CompanionFiles.Write(_model.Config, from, folder);
+        if (_options.Tokenizer is { } tokenizer) tokenizer.Save(folder);
+        else if (from is not null) OutputFolder.Copy(from, folder, TokenizerFiles.Names);
         return [.. names, "config.json"];
     }
 

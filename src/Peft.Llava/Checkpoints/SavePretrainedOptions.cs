@@ -14,6 +14,9 @@ public sealed record SavePretrainedOptions
     /// <summary>The tokenizer to write beside, with the tokens that were added to it; null for the companions' files.</summary>
     public LlamaTokenizer? Tokenizer { get; init; }
 
-    /// <summary>A folder whose tokenizer, processor and generation files are copied, where it has them; null for none.</summary>
+    /// <summary>
+    /// A folder whose tokenizer, processor and generation files are copied, where it has them; null for the one that the model was loaded from, an empty text
+    /// for none.
+    /// </summary>
     public string? CompanionFolder { get; init; }
 }

@@ -14,6 +14,12 @@ public sealed record LlavaConfig
     /// <summary>The file the configuration came from, for messages.</summary>
     public string Source { get; internal init; }
 
+    /// <summary>The folder that the configuration came from; null if there is none, or it is no longer there.</summary>
+    internal string? Folder => Path.GetDirectoryName(Source) is { Length: > 0 } folder && Directory.Exists(folder) ? folder : null;
+
+    /// <summary>Whether names and files are those of transformers' own LLaVA classes.</summary>
+    internal bool IsHuggingFace => Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext;
+
     /// <summary>The layout.</summary>
     public CheckpointLayout Layout { get; internal init; }
 

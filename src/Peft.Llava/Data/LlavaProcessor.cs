@@ -26,8 +26,8 @@ public sealed record LlavaProcessorOptions
 public sealed class LlavaProcessor
 {
     private const string ImageConfigFile = "preprocessor_config.json";
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
     private readonly Func<string, RgbImage> _readImage;
+    private readonly LlavaConfig? _config;
 
     /// <summary>Puts a processor together.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
@@ -44,6 +44,14 @@ public sealed class LlavaProcessor
         _readImage = readImage ?? ImageDecoder.Decode;
     }
 
+    private LlavaProcessor(LlavaProcessor other, LlamaTokenizer tokenizer, ConversationTemplate template)
+        : this(tokenizer, other.Images, template, other._readImage)
+        => _config = other._config;
+
+    private LlavaProcessor(LlamaTokenizer tokenizer, IImageProcessor? images, ConversationTemplate? template, LlavaConfig config)
+        : this(tokenizer, images, template)
+        => _config = config;
+
     /// <summary>
     /// Reads a checkpoint's processor: its tokenizer, its configuration's aspect policy, and the image settings from
     /// <c>preprocessor_config.json</c> or <c>processor_config.json</c> of the checkpoint, or of its vision tower's folder.
@@ -59,7 +67,7 @@ public sealed class LlavaProcessor
         var config = LlavaConfig.Load(folder);
         var tokenizer = LlamaTokenizer.FromFolder(folder, options.Tokenizer);
         var images = config.HasVision ? LoadImages(folder, config, options) : null;
-        return new LlavaProcessor(tokenizer, images, options.Template);
+        return new LlavaProcessor(tokenizer, images, options.Template, config);
     }
 
     /// <summary>The tokenizer.</summary>
@@ -78,20 +86,25 @@ public sealed class LlavaProcessor
 
     /// <summary>The same with another template.</summary>
     /// <param name="template">The template.</param>
-    public LlavaProcessor WithTemplate(ConversationTemplate template) => new(Tokenizer, Images, template, _readImage);
+    public LlavaProcessor WithTemplate(ConversationTemplate template) => new(this, Tokenizer, template);
 
     /// <summary>The same with another tokenizer.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
-    public LlavaProcessor WithTokenizer(LlamaTokenizer tokenizer) => new(tokenizer, Images, Template, _readImage);
+    public LlavaProcessor WithTokenizer(LlamaTokenizer tokenizer) => new(this, tokenizer, Template);
 
-    /// <summary>Writes tokenizer and image settings as a checkpoint holds them.</summary>
+    /// <summary>
+    /// Writes tokenizer and image settings as a checkpoint holds them; for a model in a llava-hf layout also what transformers' processor has to know of it
+    /// (<c>processor_config.json</c>), and its chat template.
+    /// </summary>
     /// <param name="folder">The folder; made if it is missing.</param>
+    /// <param name="model">The model's configuration; null for that of the folder that the processor was read from.</param>
     /// <exception cref="TokenizerFileException">The tokenizer cannot be written; see <see cref="LlamaTokenizer.Save"/>.</exception>
-    public void Save(string folder)
+    public void Save(string folder, LlavaConfig? model = null)
     {
         Tokenizer.Save(folder);
-        if (Images is ClipImageProcessor clip)
-            AtomicFile.WriteText(Path.Combine(folder, ImageConfigFile), clip.Config.ToJson().ToJsonString(Indented) + "\n");
+        if ((model ?? _config) is { IsHuggingFace: true } config) CompanionFiles.Write(config, config.Folder, folder, CompanionFiles.OfProcessor);
+        bool copied = model is null && _config is { IsHuggingFace: true } && _config.Folder is { } source && File.Exists(Path.Combine(source, ImageConfigFile));
+        if (!copied && Images is ClipImageProcessor clip) AtomicFile.WriteText(Path.Combine(folder, ImageConfigFile), PythonJson.Write(clip.Config.ToJson()) + "\n");
     }
 
     private static ClipImageProcessor LoadImages(string folder, LlavaConfig config, LlavaProcessorOptions options)

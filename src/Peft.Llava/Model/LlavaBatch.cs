@@ -16,8 +16,9 @@ public sealed class LlavaBatch : IDisposable
 {
     internal LlavaBatch(
         SequenceLayout layout, IReadOnlyList<string> sampleIds, Tensor tokenIds, Tensor? labels, Tensor targetRows, Tensor targets,
-        Tensor imageRows, Tensor featureRows, Tensor? pixels, int featuresPerTile, SampleCounts counts)
+        Tensor imageRows, Tensor featureRows, Tensor? pixels, int featuresPerTile, SampleCounts counts, int textTokens)
     {
+        PaddedTextTokens = textTokens;
         Layout = layout;
         SampleIds = sampleIds;
         TokenIds = tokenIds.DetachFromDisposeScope();
@@ -67,6 +68,9 @@ public sealed class LlavaBatch : IDisposable
     /// <summary>P: features that one tile gives.</summary>
     public int FeaturesPerTile { get; }
 
+    /// <summary>Ids of the rectangular batch that a Python peer would have passed to the model, padding included: before LLaVA's merge of the images, after llava-hf's.</summary>
+    internal int PaddedTextTokens { get; }
+
     /// <summary>What each sample has of the batch's tiles and supervised tokens.</summary>
     internal SampleCounts Counts { get; }
 
@@ -79,7 +83,7 @@ public sealed class LlavaBatch : IDisposable
         using var scope = NewDisposeScope();
         Tensor Move(Tensor t) => t.to(t.dtype, device, copy: true);
         return new LlavaBatch(Layout, SampleIds, Move(TokenIds), Labels is null ? null : Move(Labels), Move(TargetRows), Move(Targets),
-            Move(ImageRows), Move(FeatureRows), Pixels?.to(pixelDtype ?? Pixels.dtype, device, copy: true), FeaturesPerTile, Counts);
+            Move(ImageRows), Move(FeatureRows), Pixels?.to(pixelDtype ?? Pixels.dtype, device, copy: true), FeaturesPerTile, Counts, PaddedTextTokens);
     }
 
     /// <inheritdoc/>

@@ -62,10 +62,11 @@ public sealed class LlavaBatchBuilder
         var (targetRows, targets, supervised) = labelled ? Targets(layout, rows.Labels) : ([], [], new int[samples.Count]);
         int perTile = _config.Vision is null ? 0 : _config.FeaturesPerTile;
         long newline = (long)rows.TileCount * perTile;
+        int text = _config.IsHuggingFace ? layout.PaddedLength : Math.Min(samples.Max(s => s.TokenIds.Count), _maxLength);
         return new LlavaBatch(layout, [.. samples.Select(s => s.Id)], tensor(rows.TokenIds.ToArray()),
             labelled ? tensor(rows.Labels.ToArray()) : null, tensor(targetRows.ToArray()), tensor(targets.ToArray()),
             tensor(rows.ImageRows.ToArray()), tensor(rows.FeatureRows.Select(r => r < 0 ? newline : r).ToArray()),
-            rows.Pixels.Count == 0 ? null : cat(rows.Pixels, 0), perTile, new SampleCounts(tiles, supervised));
+            rows.Pixels.Count == 0 ? null : cat(rows.Pixels, 0), perTile, new SampleCounts(tiles, supervised), samples.Count * text);
     }
 
     /// <summary>The merged length of a sample in placeholder form, cut as <see cref="Build"/> cuts it.</summary>

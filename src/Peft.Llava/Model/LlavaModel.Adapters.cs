@@ -17,7 +17,7 @@ public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
     /// </summary>
     public HuggingFaceKeyStyle AdapterNames { get; set; } = HuggingFaceKeyStyle.ModuleTree5;
 
-    private bool HasForeignNames => Config.Layout is CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext;
+    private bool HasForeignNames => Config.IsHuggingFace;
 
     /// <inheritdoc/>
     public IReadOnlyDictionary<string, IReadOnlyList<string>> AdapterGroups => new Dictionary<string, IReadOnlyList<string>>

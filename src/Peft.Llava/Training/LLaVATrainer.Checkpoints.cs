@@ -141,9 +141,7 @@ public sealed partial class LLaVATrainer
 
     private void Fill(string folder, StepBoundary? boundary)
     {
-        Save(folder, useCache: false);
-        // A whole model has them already.
-        if (!SavesWhole && BaseFolder is { } source) OutputFolder.CopyCompanions(source, folder);
+        Save(folder, useCache: false, boundary?.Position.Steps ?? 0);
         using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(folder, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
         _scaler?.Save(Path.Combine(folder, TrainingState.ScalerFileName));
         if (boundary is not null) StateAt(boundary).Write(folder);
@@ -212,7 +210,4 @@ public sealed partial class LLaVATrainer
         foreach (var (name, buffer) in _trained.Model.named_buffers()) fingerprint.Add(name, buffer);
         return $"{fingerprint.Digest()} {_trained.Model.BaseFingerprint}".TrimEnd();
     }
-
-    private string? BaseFolder
-        => Path.GetDirectoryName(_trained.Model.Config.Source) is { Length: > 0 } source && Directory.Exists(source) ? source : null;
 }

@@ -247,7 +247,7 @@ public sealed partial class LLaVATrainer : IDisposable
                 DataWaitSeconds = wait,
                 ComputeSeconds = result.ComputeSeconds,
             };
-            _history.Add(report, Options.LoggingSteps);
+            _history.Add(report, Options.LoggingSteps, 6 * _exchange.Sum(work.Batches.Sum(b => (double)b.PaddedTextTokens)) * _trained.SizeBesideEmbeddings);
             _boundary = new StepBoundary(work.Plan.After, TorchSeed.State());
             report = report with { Evaluation = Evaluate(work.Plan, report.Loss, cancellation) };
             bool keepsBest = Options.Evaluation.LoadBestAtEnd && report.Evaluation is { IsBest: true };

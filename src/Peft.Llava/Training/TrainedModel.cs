@@ -9,6 +9,7 @@ namespace Peft.Llava;
 internal sealed class TrainedModel
 {
     private readonly HashSet<IntPtr> _norms = [];
+    private double? _size;
 
     public TrainedModel(LlavaModel model, PeftModel? peft, TrainableParts parts)
     {
@@ -35,12 +36,26 @@ internal sealed class TrainedModel
 
     public IEnumerable<NamedParameter> Trained => Parameters.Where(p => p.Parameter.requires_grad);
 
-    /// <summary>For adapters' tensors the name in the adapter's file, by the name in memory.</summary>
+    /// <summary>
+    /// For adapters' tensors the name in the adapter's file, by the name in memory; for those of a llava-hf model without adapters the names that the published
+    /// checkpoints have, which every version of transformers reads.
+    /// </summary>
     public Dictionary<string, string> FileNames()
         => Peft is null
-            ? []
+            ? Model.Config.IsHuggingFace ? Parameters.ToDictionary(p => p.Name, p => HuggingFaceKeys.ToExternal(p.Name, HuggingFaceKeyStyle.Classic), StringComparer.Ordinal) : []
             : Peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf).Select(t => (Memory: $"base_model.model.{h.ModulePath}.{t.MemoryName}", File: $"base_model.model.{h.ModulePath}.{t.DiskName}")))
                 .ToDictionary(n => n.Memory, n => n.File, StringComparer.Ordinal);
+
+    /// <summary>Elements of all parameters but embedding tables, frozen and packed ones too: the size by which transformers estimates operations.</summary>
+    public double SizeBesideEmbeddings => _size ??= CountBesideEmbeddings();
+
+    private double CountBesideEmbeddings()
+    {
+        string[] tables = ["model.embed_tokens.weight", ModelManifest.TowerPrefix + "vision_model.embeddings.position_embedding.weight"];
+        double size = ModelManifest.Of(Model.Config).Where(t => !tables.Contains(t.Name)).Sum(t => t.Shape.Aggregate(1.0, (product, side) => product * side));
+        var adapters = (Peft?.Hosts ?? []).Where(h => h is not ModuleToSave { Original: IEmbeddingTable or Embedding }).SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf));
+        return size + adapters.Sum(t => (double)t.Tensor.numel());
+    }
 
     public IReadOnlyList<ParameterGroup> Groups(TrainingOptions options)
         => ParameterGroups.Build(Trained, p => _norms.Contains(p.Parameter.Handle), options.LearningRate, options.ProjectorLearningRate, options.WeightDecay);

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Peft.Core;
 using static TorchSharp.torch;
 
 namespace Peft.Quantization;
@@ -60,7 +61,7 @@ public static class QuantizationConfigJson
             ["llm_int8_enable_fp32_cpu_offload"] = false,
             ["llm_int8_has_fp16_weight"] = false,
             ["llm_int8_skip_modules"] = config.SkipModules is null ? null : new JsonArray([.. config.SkipModules.Select(s => (JsonNode)s)]),
-            ["llm_int8_threshold"] = config.Threshold,
+            ["llm_int8_threshold"] = PythonJson.Single(config.Threshold),
             ["load_in_4bit"] = four,
             ["load_in_8bit"] = !four,
             ["quant_method"] = "bitsandbytes",

@@ -71,6 +71,40 @@ public sealed class AdapterFolderTests : IDisposable
         string Fault(string folder) => Assert.Throws<AdapterFolderException>(() => PeftModel.Load(_net, folder)).Message;
     }
 
+    /// <summary>PEFT loads modules that were trained beside the adapter as its modules_to_save, from the same file.</summary>
+    [Fact, Trait("Fault", "files-9")]
+    public void Modules_trained_beside_the_adapter_are_saved_as_its_own()
+    {
+        var x = randn(3, 7);
+        Tensor wanted;
+        using (var peft = _net.GetPeftModel(Config with { ModulesToSave = ["blocks.1"] }))
+        {
+            TinyNet.Randomise(peft);
+            using (no_grad())
+            {
+                foreach (var (name, parameter) in peft.NamedParameters().Where(p => p.Name.Contains(".tail.down.", StringComparison.Ordinal))) parameter.add_(randn_like(parameter), alpha: 0.1);
+            }
+            wanted = _net.call(x);
+            Assert.Equal("There is no module 'up.down' to save with the adapters; give the end of its path in the model.",
+                Assert.Throws<AdapterStateException>(() => peft.Save(_folder, trainedModules: ["down", "up.down"])).Message);
+            Assert.Empty(Directory.GetFileSystemEntries(_folder));
+            peft.Save(_folder, trainedModules: ["tail.down", "blocks.1"]);
+        }
+        using (var files = AdapterFolder.Open(_folder))
+        {
+            Assert.Equal(["blocks.1", "tail.down"], files.Config.ModulesToSave!);
+            Assert.Contains("base_model.model.tail.down.bias", files.Tensors.Entries.Keys);
+        }
+        using var fresh = new TinyNet();
+        using (no_grad())
+        {
+            foreach (var (parameter, own) in fresh.parameters().Zip(_net.parameters())) parameter.copy_(own);
+            foreach (var parameter in fresh.named_parameters().Where(p => p.name.StartsWith("tail.down.", StringComparison.Ordinal))) parameter.parameter.zero_();
+        }
+        using var loaded = PeftModel.Load(fresh, _folder);
+        TensorAssert.Close(wanted, fresh.call(x), 1e-6, 0, "output");
+    }
+
     [Fact]
     public void A_folder_that_cannot_be_made_is_said()
     {

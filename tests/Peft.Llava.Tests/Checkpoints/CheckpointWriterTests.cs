@@ -44,6 +44,40 @@ public sealed class CheckpointWriterTests
         foreach (var (name, tensor) in wanted) TensorAssert.Equal(tensor, got[name], name);
     }
 
+    [Fact, Trait("Fault", "files-1")]
+    public void Numbers_of_a_configuration_built_in_code_have_the_types_that_transformers_wants()
+    {
+        using var folder = new TemporaryFolder();
+        using var tiny = TinyLlava.Create(5);
+        var config = tiny.Model.Config.With("rope_theta", 7000.0).With("attention_dropout", 0.0).With("initializer_range", 3e-5);
+        using var model = LlavaModel.CreateRandom(config, 5);
+        model.SavePretrained(folder.Path);
+        string text = File.ReadAllText(folder.File("config.json"));
+        foreach (string line in new[] { "\"rope_theta\": 7000.0,", "\"attention_dropout\": 0.0,", "\"initializer_range\": 3e-05,", "\"rms_norm_eps\": 1e-05,", "\"hidden_size\": 32," })
+            Assert.Contains(line, text);
+    }
+
+    [Fact, Trait("Fault", "files-3")]
+    public void Without_a_companion_folder_the_files_come_from_where_the_model_was_loaded()
+    {
+        using var source = new TemporaryFolder();
+        using var folder = new TemporaryFolder();
+        using var bare = new TemporaryFolder();
+        string hf5 = Path.Combine(Goldens.Roots[0], "export", "gqa-hf5", "expected");
+        foreach (string file in Directory.GetFiles(hf5)) File.Copy(file, source.File(Path.GetFileName(file)));
+        using var model = LlavaModel.Load(source.Path);
+        model.SavePretrained(folder.Path);
+        foreach (string name in new[] { "generation_config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json" })
+            Assert.Equal(File.ReadAllBytes(source.File(name)), File.ReadAllBytes(folder.File(name)));
+
+        // An empty text asks for none of them; what transformers needs to count a picture's tokens is written all the same, as transformers has it.
+        model.SavePretrained(bare.Path, new SavePretrainedOptions { CompanionFolder = "" });
+        Assert.Equal(["config.json", "model.safetensors", "processor_config.json"], Directory.GetFiles(bare.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        var recorded = JsonNode.Parse(File.ReadAllBytes(source.File("processor_config.json")))!.AsObject();
+        recorded.Remove("image_processor");
+        Assert.Equal(PythonJson.Write(recorded) + "\n", File.ReadAllText(bare.File("processor_config.json")));
+    }
+
     [Fact]
     public void A_quantised_model_names_its_settings_and_the_parts_left_dense()
     {

@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+using Peft.Core;
 using Peft.Testing;
 using Xunit;
 
@@ -25,6 +27,26 @@ public sealed class LlavaProcessorTests : IDisposable
         var clipAgain = Assert.IsType<ClipImageProcessor>(again.Images);
         Assert.Equal((clip.TileSize, AspectPolicy.Square), (clipAgain.TileSize, clipAgain.Aspect));
         Assert.Equal("v1", again.WithTemplate(Templates.ByName("v1")).Template.Name);
+    }
+
+    [Fact, Trait("Fault", "files-3")]
+    public void Transformers_processor_settings_go_along_and_are_made_where_there_are_none()
+    {
+        string recorded = Path.Combine(Repository.Root, "tests", "goldens", "export", "gqa-hf5", "expected");
+        var processor = LlavaProcessor.FromFolder(recorded).WithTemplate(Templates.ByName("plain"));
+        processor.Save(_folder);
+        foreach (string name in new[] { "processor_config.json", "chat_template.jinja" })
+            Assert.Equal(File.ReadAllBytes(Path.Combine(recorded, name)), File.ReadAllBytes(Path.Combine(_folder, name)));
+
+        // From nothing: the model says what its processor has to know.
+        string bare = Path.Combine(_folder, "bare");
+        var model = LlavaConfig.Parse(LlavaConfig.Load(recorded).ToJson());
+        new LlavaProcessor(processor.Tokenizer, new ClipImageProcessor(ImageProcessorConfig.Clip(28), AspectPolicy.Square)).Save(bare, model);
+        var expected = JsonNode.Parse(File.ReadAllBytes(Path.Combine(recorded, "processor_config.json")))!.AsObject();
+        var pictures = expected["image_processor"]!;
+        expected.Remove("image_processor");
+        Assert.Equal(PythonJson.Write(expected) + "\n", File.ReadAllText(Path.Combine(bare, "processor_config.json")));
+        Assert.Equal(PythonJson.Write(pictures) + "\n", File.ReadAllText(Path.Combine(bare, "preprocessor_config.json")));
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Peft.Core;
 using Peft.Testing;
 using Xunit;
 using static TorchSharp.torch;
@@ -65,7 +66,7 @@ public sealed class QuantizationConfigTests
 
     public static IEnumerable<TheoryDataRow<string>> Checkpoints() => QuantGolden.Rows("checkpoint");
 
-    [Theory, MemberData(nameof(Checkpoints)), Trait(Goldens.Trait, QuantGolden.Area)]
+    [Theory, MemberData(nameof(Checkpoints)), Trait(Goldens.Trait, QuantGolden.Area), Trait("Fault", "files-1")]
     public void Checkpoint_settings_are_read_and_written_as_transformers_writes_them(string folder)
     {
         var golden = new GoldenCase(folder);
@@ -74,7 +75,7 @@ public sealed class QuantizationConfigTests
         var config = QuantizationConfigJson.Read(stored, golden.Name);
         // Without a list transformers writes null; reading turns that into its default.
         if (stored.GetProperty("llm_int8_skip_modules").ValueKind == JsonValueKind.Null) config = config with { SkipModules = null };
-        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(stored.GetRawText()), JsonNode.Parse(QuantizationConfigJson.Write(config).ToJsonString())),
-            $"{stored} against {QuantizationConfigJson.Write(config)}");
+        // Letter for letter: transformers types its fields, and refuses a threshold of "6" where it wants "6.0".
+        Assert.Equal(PythonJson.Write(JsonNode.Parse(stored.GetRawText())), PythonJson.Write(QuantizationConfigJson.Write(config)));
     }
 }

@@ -74,4 +74,4 @@ internal sealed record TrainingState
 }
 
 /// <summary>The sums behind the log.</summary>
-internal sealed record HistoryState(List<LogEntry> Entries, double SinceLog, double Total, int LastLogged, long Tokens, int Steps, double Epoch);
+internal sealed record HistoryState(List<LogEntry> Entries, double SinceLog, double Total, int LastLogged, long Tokens, int Steps, double Epoch, double Operations = 0);

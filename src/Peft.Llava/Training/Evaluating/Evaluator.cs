@@ -66,8 +66,11 @@ internal sealed class Evaluator(EvaluationOptions options, GradientExchange exch
         return report;
     }
 
+    /// <summary>Whether a value of the metric is better than another.</summary>
+    public bool IsBetter(double metric, double than) => options.GreaterWins ? metric > than : metric < than;
+
     private bool Gains(double metric, double distance)
-        => Best is { Metric: var best } && (options.GreaterWins ? metric > best : metric < best) && Math.Abs(metric - best) > distance;
+        => Best is { Metric: var best } && IsBetter(metric, best) && Math.Abs(metric - best) > distance;
 
     private static Dictionary<string, double> Scores(LlavaModel model, EvaluationSource? source, CancellationToken cancellation)
     {

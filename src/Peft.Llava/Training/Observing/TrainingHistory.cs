@@ -17,8 +17,12 @@ internal sealed class TrainingHistory
 
     public TrainingSummary? Summary { get; private set; }
 
-    public void Add(StepReport report, int loggingSteps)
+    /// <summary>transformers' estimate of the floating-point operations so far (<c>total_flos</c>): 6 a parameter and text token.</summary>
+    public double Operations { get; private set; }
+
+    public void Add(StepReport report, int loggingSteps, double operations = 0)
     {
+        Operations += operations;
         // transformers counts a loss that is no number as 0 (logging_nan_inf_filter).
         double loss = double.IsFinite(report.Loss) ? report.Loss : 0;
         _sinceLog += loss;
@@ -32,13 +36,13 @@ internal sealed class TrainingHistory
         _lastLogged = report.Step;
     }
 
-    public HistoryState State => new([.. _entries], _sinceLog, _total, _lastLogged, _tokens, Steps, Epoch);
+    public HistoryState State => new([.. _entries], _sinceLog, _total, _lastLogged, _tokens, Steps, Epoch, Operations);
 
     public void Restore(HistoryState state)
     {
         _entries.Clear();
         _entries.AddRange(state.Entries);
-        (_sinceLog, _total, _lastLogged, _tokens, Steps, Epoch) = (state.SinceLog, state.Total, state.LastLogged, state.Tokens, state.Steps, state.Epoch);
+        (_sinceLog, _total, _lastLogged, _tokens, Steps, Epoch, Operations) = (state.SinceLog, state.Total, state.LastLogged, state.Tokens, state.Steps, state.Epoch, state.Operations);
     }
 
     public TrainingSummary Finish(double seconds, bool stopped)

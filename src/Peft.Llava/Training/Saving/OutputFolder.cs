@@ -5,8 +5,6 @@ namespace Peft.Llava;
 /// <summary>The folder of the results.</summary>
 internal static class OutputFolder
 {
-    private static readonly string[] Companions = ["generation_config.json", "preprocessor_config.json"];
-
     /// <summary>Makes a folder.</summary>
     /// <exception cref="FileWriteException">The operating system refused.</exception>
     public static void Create(string path)
@@ -31,9 +29,6 @@ internal static class OutputFolder
         AtomicFile.WriteText(probe, "Peft.Llava can write here.\n");
         File.Delete(probe);
     }
-
-    /// <summary>Copies a base's generation and picture settings, where it has them.</summary>
-    public static void CopyCompanions(string from, string to) => Copy(from, to, Companions);
 
     /// <summary>Copies files of a folder as they are, those that it has.</summary>
     public static void Copy(string from, string to, IEnumerable<string> names)

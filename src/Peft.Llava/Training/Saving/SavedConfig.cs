@@ -15,7 +15,7 @@ internal static class SavedConfig
         var config = trained.Model.Config;
         var document = config.ToJson();
         document["_name_or_path"] = BaseName(trained, options);
-        document["use_cache"] = useCache;
+        if (!config.IsHuggingFace) document["use_cache"] = useCache;       // there it belongs to text_config, which LLaVA's script knows nothing of
         if (config.Layout == CheckpointLayout.Original)
         {
             var parts = options.Trainable;
@@ -29,7 +29,7 @@ internal static class SavedConfig
         {
             // transformers writes these two with whole models only.
             if (config.Layout == CheckpointLayout.Original) document["architectures"] = new JsonArray("LlavaLlamaForCausalLM");
-            document["torch_dtype"] = NameOf(trained.Model.Dtype);
+            document[document.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = NameOf(trained.Model.Dtype);
         }
         return PythonJson.Write(document) + "\n";
     }

@@ -6,7 +6,12 @@ namespace Peft.Llava;
 /// <summary><c>trainer_state.json</c> in the form of transformers' Trainer, which plotting tools read.</summary>
 internal static class TrainerStateFile
 {
-    public static string Write(TrainingHistory history, Evaluator evaluator, string? bestFolder, TrainingOptions options, StepPlan plan)
+    /// <param name="history">The log.</param>
+    /// <param name="evaluator">The evaluations.</param>
+    /// <param name="best">The best evaluation whose weights are in a checkpoint, and that checkpoint; transformers names the two together or not at all.</param>
+    /// <param name="options">The options.</param>
+    /// <param name="plan">The steps.</param>
+    public static string Write(TrainingHistory history, Evaluator evaluator, (EvaluationReport Report, string Folder)? best, TrainingOptions options, StepPlan plan)
     {
         var log = new JsonArray();
         var evaluations = new Queue<EvaluationReport>(evaluator.Reports);
@@ -33,6 +38,7 @@ internal static class TrainerStateFile
             {
                 ["epoch"] = PythonJson.Float(Math.Round(summary.Epoch, 2)),
                 ["step"] = summary.Steps,
+                ["total_flos"] = PythonJson.Float(history.Operations),
                 ["train_loss"] = PythonJson.Float(summary.MeanLoss),
                 ["train_runtime"] = PythonJson.Float(Math.Round(seconds, 4)),
                 ["train_samples_per_second"] = PythonJson.Float(Math.Round((double)summary.Steps * options.BatchSize * options.AccumulationSteps / seconds, 3)),
@@ -41,8 +47,8 @@ internal static class TrainerStateFile
         }
         return PythonJson.Write(new JsonObject
         {
-            ["best_metric"] = evaluator.Best is { } best ? PythonJson.Float(best.Metric) : null,
-            ["best_model_checkpoint"] = bestFolder,
+            ["best_metric"] = best is { } kept ? PythonJson.Float(kept.Report.Metric) : null,
+            ["best_model_checkpoint"] = best?.Folder,
             ["epoch"] = PythonJson.Float(history.Epoch),
             ["eval_steps"] = options.Evaluation.Steps,
             ["global_step"] = history.Steps,
@@ -55,6 +61,7 @@ internal static class TrainerStateFile
             ["num_input_tokens_seen"] = 0,
             ["num_train_epochs"] = plan.EpochCount,
             ["save_steps"] = options.SaveSteps,
+            ["total_flos"] = PythonJson.Float(history.Operations),
             ["train_batch_size"] = options.BatchSize,
             ["trial_name"] = null,
             ["trial_params"] = null,

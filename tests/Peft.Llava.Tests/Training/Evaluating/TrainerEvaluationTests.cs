@@ -109,6 +109,33 @@ public sealed class TrainerEvaluationTests
         Assert.Empty(trainer.Evaluations[1].Values);
     }
 
+    /// <summary>transformers sets the two together, when it writes the checkpoint.</summary>
+    [Theory, Trait("Fault", "files-5")]
+    [InlineData(1, null, "checkpoint-2", 1.0)]
+    [InlineData(3, null, "checkpoint-3", 3.0)]       // step 2 was better, and nothing has its weights
+    [InlineData(1, 2, "checkpoint-4", 4.0)]          // those of steps 2 and 3 have gone
+    [InlineData(9, null, null, 0.0)]
+    public void The_best_metric_is_named_with_the_checkpoint_that_has_it_or_not_at_all(int saveSteps, int? limit, string? best, double metric)
+    {
+        using var run = new TinyRun();
+        var options = run.Options with
+        {
+            MaxSteps = 5, SaveStrategy = SaveStrategy.Steps, SaveSteps = saveSteps, SaveTotalLimit = limit,
+            Evaluation = EachStep with { MetricForBest = "eval_score", GreaterIsBetter = false },
+        };
+        using var trainer = new LLaVATrainer(run.Peft, run, options) { Evaluation = Scores(2, 1, 3, 4, 5) };
+        trainer.Train();
+        trainer.SaveModel();
+        using var state = JsonDocument.Parse(File.ReadAllText(Path.Combine(run.Output, "trainer_state.json")));
+        Assert.Equal(best is null ? null : Path.Combine(run.Output, best), state.RootElement.GetProperty("best_model_checkpoint").GetString());
+        var value = state.RootElement.GetProperty("best_metric");
+        Assert.Equal(best is null ? null : (double?)metric, value.ValueKind == JsonValueKind.Null ? null : (double?)value.GetDouble());
+        if (saveSteps > 1) return;
+        string last = Path.Combine(run.Output, "checkpoint-5", "trainer_state.json");
+        using var written = JsonDocument.Parse(File.ReadAllText(last));
+        Assert.StartsWith(Path.Combine(run.Output, "checkpoint-"), written.RootElement.GetProperty("best_model_checkpoint").GetString());
+    }
+
     [Fact]
     public void The_best_weights_come_back_at_the_end_and_their_checkpoint_stays()
     {

@@ -7,6 +7,16 @@ public sealed class TensorBoardObserverTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("events").FullName;
 
+    [Fact, Trait("Fault", "files-5")]
+    public void The_path_is_known_after_the_run()
+    {
+        using var run = new TinyRun();
+        using var observer = new TensorBoardObserver(Path.Combine(_folder, "runs"));
+        using var trainer = new LLaVATrainer(run.Peft, run, run.Options with { MaxSteps = 2 }, observer);
+        trainer.Train();
+        Assert.Equal(3, EventFile.Read(observer.Path!).Count);
+    }
+
     [Fact]
     public void Steps_come_back_from_the_event_file_with_good_checksums()
     {

@@ -11,8 +11,8 @@ namespace Peft.Llava.Tests.Training;
 /// <summary>Compares what a run wrote with what LLaVA wrote: names, dtypes, values, JSON.</summary>
 internal static class OutputComparison
 {
-    // Measured times, an estimate of operations, and the mean over LLaVA's rounded figures: not equal between two runs of LLaVA itself either.
-    private static readonly string[] Measured = ["train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"];
+    // Measured times: not equal between two runs of LLaVA itself either.
+    private static readonly string[] Measured = ["train_runtime", "train_samples_per_second", "train_steps_per_second"];
 
     // A model card, and the pickles of the Python trainer's own objects: ours are optimizer.safetensors and training_state.json.
     private static readonly string[] NotOurs = ["README.md", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"];

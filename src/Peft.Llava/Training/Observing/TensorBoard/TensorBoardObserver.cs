@@ -12,20 +12,20 @@ public sealed class TensorBoardObserver(string folder, TimeProvider? time = null
 {
     private EventFileWriter? _writer;
 
-    /// <summary>The event file, once the training has started.</summary>
-    public string? Path => _writer?.Path;
+    /// <summary>The event file, once the training has started; it stays known after its end.</summary>
+    public string? Path { get; private set; }
 
     /// <inheritdoc/>
     /// <exception cref="FileWriteException">The file cannot be made.</exception>
-    public void OnStart(TrainingStart start) => _writer ??= new EventFileWriter(folder, time);
+    public void OnStart(TrainingStart start) => Writer();
 
     /// <inheritdoc/>
     /// <exception cref="FileWriteException">The operating system refused.</exception>
     public TrainingVerdict OnStep(StepReport report)
     {
         ArgumentNullException.ThrowIfNull(report);
-        _writer ??= new EventFileWriter(folder, time);
-        _writer.Write(report.Step,
+        var writer = Writer();
+        writer.Write(report.Step,
             ("train/loss", report.Loss),
             ("train/grad_norm", report.GradNorm),
             ("train/learning_rate", report.Rates.Count > 0 ? report.Rates[0] : 0),
@@ -37,12 +37,19 @@ public sealed class TensorBoardObserver(string folder, TimeProvider? time = null
             ("train/skipped", report.Skipped ? 1 : 0),
             ("train/loss_scale", report.LossScale));
         if (report.Evaluation is { } evaluation)
-            _writer.Write(report.Step, [.. evaluation.Values.Select(v => ("eval/" + v.Name["eval_".Length..], v.Value)), ("eval/runtime", evaluation.Seconds)]);
+            writer.Write(report.Step, [.. evaluation.Values.Select(v => ("eval/" + v.Name["eval_".Length..], v.Value)), ("eval/runtime", evaluation.Seconds)]);
         return TrainingVerdict.Continue;
     }
 
     /// <inheritdoc/>
     public void OnEnd(TrainingSummary summary) => Dispose();
+
+    private EventFileWriter Writer()
+    {
+        _writer ??= new EventFileWriter(folder, time);
+        Path = _writer.Path;
+        return _writer;
+    }
 
     /// <summary>Closes the file.</summary>
     public void Dispose()
