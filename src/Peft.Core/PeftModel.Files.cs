@@ -55,46 +55,10 @@ public sealed partial class PeftModel
         Fill(adapter, tensors);
         _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
         BaseFingerprint = options.BaseFingerprint ?? BaseFingerprint;
-        if (lineage is not null) _lineages[adapter] = lineage;
-        if (lineage is { Mode: TrainOnMode.MergeThenNew or TrainOnMode.StackNew })
-            _irregularities.Add($"adapter '{adapter}' goes on from the adapter in {lineage.Parent} ({lineage.Mode}), which has to be on the base as well");
+        SetLineage(adapter, lineage);
         _trainable[adapter] = options.Trainable;
         if (_configs.Count == 1) _context.Active = [adapter];
         UpdateTrained();
-    }
-
-    /// <summary>Puts other values into an adapter's tensors, in place: its rank and layers must be the same, its alpha may differ.</summary>
-    /// <param name="folder">The folder of the adapter that comes in.</param>
-    /// <param name="adapter">The adapter whose place it takes.</param>
-    /// <exception cref="AdapterNotFoundException">There is no such adapter.</exception>
-    /// <exception cref="AdapterStateException">It is merged, or the two differ in more than values.</exception>
-    /// <exception cref="AdapterTensorsException">The file's tensors are not those of the adapter; nothing has changed.</exception>
-    /// <exception cref="WrongBaseException">The adapter that comes in was made on another base; nothing has changed.</exception>
-    public void HotSwap(string folder, string adapter)
-    {
-        using var change = Change();
-        var old = ConfigOf(adapter);
-        if (MergedOrSuspended.Contains(adapter)) throw new AdapterStateException($"Adapter '{adapter}' is merged; call Unmerge before swapping its weights.");
-        using var files = AdapterFolder.Open(folder);
-        CheckBase(folder, AdapterLineage.Read(folder), BaseFingerprint);
-        var config = files.Config;
-        if (config.UseDora != old.UseDora || config.LoraBOwnBias != old.LoraBOwnBias || config.Bias != old.Bias || config.Init.ChangesBase || old.Init.ChangesBase)
-            throw new AdapterStateException($"The adapter in {folder} differs from '{adapter}' in use_dora, lora_bias, bias or an init that changes the base; load it under another name instead.");
-        using var scope = NewDisposeScope();
-        var plan = AdapterPlan.For(BaseModel, config);
-        var tensors = ReadChecked(files.Tensors, ExpectedOf(plan, config));
-        var here = Layers.Where(l => l.Adapters.ContainsKey(adapter)).ToDictionary(l => l.ModulePath, l => l.Adapters[adapter]);
-        var there = plan.Targets.ToDictionary(t => t.Path);
-        if (!here.Keys.ToHashSet().SetEquals(there.Keys) || here.Any(l => l.Value.Rank != there[l.Key].Rank))
-            throw new AdapterStateException($"The adapter in {folder} has other layers or ranks than '{adapter}'; load it under another name instead.");
-        foreach (var (path, layer) in here)
-        {
-            layer.Alpha = there[path].Alpha;
-            layer.Scaling = layer.InitialScaling = there[path].Scaling;
-            layer.Config = config;
-        }
-        Fill(adapter, tensors);
-        _configs[adapter] = config;
     }
 
     /// <summary>

@@ -108,6 +108,15 @@ public sealed partial class PeftModel
         if (lineage?.BaseFingerprint is { } made && fingerprint is { } present && made != present) throw new WrongBaseException(folder, made, present);
     }
 
+    // What is known of an adapter that came from a folder.
+    private void SetLineage(string adapter, AdapterLineage? lineage)
+    {
+        if (lineage is null) _lineages.Remove(adapter);
+        else _lineages[adapter] = lineage;
+        if (lineage is { Mode: TrainOnMode.MergeThenNew or TrainOnMode.StackNew })
+            _irregularities.Add($"adapter '{adapter}' goes on from the adapter in {lineage.Parent} ({lineage.Mode}), which has to be on the base as well");
+    }
+
     private void WriteLineage(string folder, string adapter)
     {
         var lineage = _lineages.GetValueOrDefault(adapter) ?? new AdapterLineage(BaseFingerprint);

@@ -125,6 +125,17 @@ public abstract class LoraLayer : nn.Module<Tensor, Tensor>, IAdapterHost
         foreach (var tensor in TensorsOf(adapter.Name)) register_parameter(tensor.MemoryName, tensor.Tensor);
     }
 
+    /// <summary>Makes an adapter's tensors anew; its place among the others stays.</summary>
+    internal void Renew(string adapter, Action make)
+    {
+        int index = _adapters.IndexOf(adapter);
+        Remove(adapter);
+        make();
+        var made = _adapters[adapter];
+        _adapters.Remove(adapter);
+        _adapters.Insert(index, adapter, made);
+    }
+
     /// <summary>Adds DoRA's magnitude to an adapter: the norms of the weight with the adapter as it is.</summary>
     internal void AddMagnitude(LoraAdapter adapter, ScalarType dtype)
     {

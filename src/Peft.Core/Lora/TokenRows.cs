@@ -105,6 +105,13 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         Dispose();
     }
 
+    /// <summary>The tokens whose rows an adapter trains, in the order of its rows.</summary>
+    internal IReadOnlyList<long> TokensOf(string adapter)
+    {
+        using var local = _rows[adapter].Indices.cpu();
+        return [.. local.data<long>()];
+    }
+
     internal void Add(string adapter, IReadOnlyList<long> indices)
     {
         using var scope = NewDisposeScope();

@@ -218,11 +218,11 @@ public sealed class AdapterFolderTests : IDisposable
         Assert.Equal("Adapter 'default' is merged; call Unmerge before swapping its weights.", Assert.Throws<AdapterStateException>(() => peft.HotSwap(_folder, "default")).Message);
         peft.Dispose();
         using var other = _net.GetPeftModel(Config with { TargetModules = ["first"] });
-        Assert.Equal($"The adapter in {_folder} has other layers or ranks than 'default'; load it under another name instead.",
+        Assert.Matches($"^The adapter in .*{Path.GetFileName(_folder)} has layers that 'default' has not, .* among them; load it under another name instead.$",
             Assert.Throws<AdapterStateException>(() => other.HotSwap(_folder, "default")).Message);
         other.Dispose();
         using var dora = _net.GetPeftModel(Config with { UseDora = true });
-        Assert.Equal($"The adapter in {_folder} differs from 'default' in use_dora, lora_bias, bias or an init that changes the base; load it under another name instead.",
+        Assert.Equal($"The adapter in {_folder} differs from 'default' in use_dora; load it under another name instead.",
             Assert.Throws<AdapterStateException>(() => dora.HotSwap(_folder, "default")).Message);
     }
 
