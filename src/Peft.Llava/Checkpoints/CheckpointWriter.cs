@@ -39,8 +39,8 @@ internal sealed class CheckpointWriter
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
         string? from = _options.CompanionFolder switch { null => _model.Config.Folder, "" => null, var given => given };
         CompanionFiles.Write(_model.Config, from, folder);
-        if (_options.Tokenizer is { } tokenizer) tokenizer.Save(folder);
-        else if (from is not null) OutputFolder.Copy(from, folder, TokenizerFiles.Names);
+        if (_options.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, _model.Config);
+        else if (from is not null) TokenizerFiles.Copy(from, folder, _model.Config);
         return [.. names, "config.json"];
     }
 

@@ -102,7 +102,11 @@ public sealed class LlavaProcessor
     public void Save(string folder, LlavaConfig? model = null)
     {
         Tokenizer.Save(folder);
-        if ((model ?? _config) is { IsHuggingFace: true } config) CompanionFiles.Write(config, config.Folder, folder, CompanionFiles.OfProcessor);
+        if ((model ?? _config) is { IsHuggingFace: true } config)
+        {
+            Tokenizer.WriteFastFile(folder);
+            CompanionFiles.Write(config, config.Folder, folder, CompanionFiles.OfProcessor);
+        }
         bool copied = model is null && _config is { IsHuggingFace: true } && _config.Folder is { } source && File.Exists(Path.Combine(source, ImageConfigFile));
         if (!copied && Images is ClipImageProcessor clip) AtomicFile.WriteText(Path.Combine(folder, ImageConfigFile), PythonJson.Write(clip.Config.ToJson()) + "\n");
     }

@@ -135,7 +135,9 @@ public sealed partial class LlamaTokenizer
             foreach (var (role, content) in LlamaRoles)
                 if (model.IdOf(content) is not null) roles.TryAdd(role, content);
         }
-        var added = config.Added.Concat(fromFile).DistinctBy(t => t.Id).OrderBy(t => t.Id).ToList();
+        // A token's flag "normalized" is that of tokenizer.json, or false where transformers makes the token from the model file itself.
+        bool Normalized(AddedToken token) => fromFile.Find(t => t.Id == token.Id)?.IsNormalized ?? (token.IsNormalized && token.Id >= model.Pieces.Count);
+        var added = config.Added.Select(t => t with { IsNormalized = Normalized(t) }).Concat(fromFile).DistinctBy(t => t.Id).OrderBy(t => t.Id).ToList();
         var named = roles.Values.Concat(config.AdditionalSpecial).Select(content => (content, true));
         return new TokenizerData
         {
@@ -160,7 +162,7 @@ public sealed partial class LlamaTokenizer
         {
             int at = tokens.FindIndex(t => t.Content == content);
             if (at >= 0) tokens[at] = tokens[at] with { IsSpecial = tokens[at].IsSpecial || special };
-            else tokens.Add(new AddedToken(content, model.IdOf(content) ?? next++, special));
+            else tokens.Add(new AddedToken(content, model.IdOf(content) ?? next++, special, IsNormalized: !special));
         }
         tokens.Sort((a, b) => a.Id.CompareTo(b.Id));
         return tokens;

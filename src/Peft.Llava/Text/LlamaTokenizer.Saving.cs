@@ -31,6 +31,34 @@ public sealed partial class LlamaTokenizer
         else File.Delete(added);                              // another tokenizer's, which would be read as this one's
     }
 
+    /// <summary>
+    /// Writes a <c>tokenizer.json</c> where <see cref="Save"/> writes a <c>tokenizer.model</c> alone: transformers 5 makes a tokenizer without the space before a
+    /// text from a llava-hf folder that has none.
+    /// </summary>
+    /// <param name="folder">The folder.</param>
+    internal void WriteFastFile(string folder)
+    {
+        if (IsByteLevel || _data.SourceFile is { } source && (source.EndsWith(".json", StringComparison.Ordinal) || File.Exists(Path.Combine(Path.GetDirectoryName(source)!, JsonFile)))) return;
+        var pieces = _data.Pieces ?? SentencePieceFile.Read(_data.SourceFile!).Pieces;
+        // Pieces that are found whole are added tokens there.
+        var whole = pieces.Select((piece, id) => (piece, id)).Where(p => p.piece.Kind == SentencePieceKind.UserDefined && !_addedById.ContainsKey(p.id)).Select(p => new AddedToken(p.piece.Text, p.id, false));
+        var added = AddedTokens.Concat(whole).OrderBy(t => t.Id).Select(FastEntry);
+        (string, int)? Role(bool wanted, int? id) => wanted && id is { } found ? (TokenOf(found), found) : null;
+        var json = FastTokenizerFile.Make(pieces, added, Role(_data.AddBos, BosId), Role(_data.AddEos, EosId), UnknownId is { } unknown ? TokenOf(unknown) : null);
+        AtomicFile.WriteText(Path.Combine(folder, JsonFile), json.ToJsonString(Indented));
+    }
+
+    private static JsonObject FastEntry(AddedToken token) => new()
+    {
+        ["id"] = token.Id,
+        ["content"] = token.Content,
+        ["single_word"] = false,
+        ["lstrip"] = token.StripLeft,
+        ["rstrip"] = token.StripRight,
+        ["normalized"] = token.IsNormalized,
+        ["special"] = token.IsSpecial,
+    };
+
     private void WriteModelFiles(string folder)
     {
         if (_data.SourceFile is not { } source)
@@ -109,7 +137,7 @@ public sealed partial class LlamaTokenizer
         {
             ["content"] = token.Content,
             ["lstrip"] = token.StripLeft,
-            ["normalized"] = (same ? (bool?)held!["normalized"] : null) ?? !token.IsSpecial,
+            ["normalized"] = (same ? (bool?)held!["normalized"] : null) ?? token.IsNormalized,
             ["rstrip"] = token.StripRight,
             ["single_word"] = (same ? (bool?)held!["single_word"] : null) ?? false,
         };

@@ -17,12 +17,15 @@ public sealed partial class LlamaTokenizer
 
     private readonly TokenizerData _data;
     private readonly AddedTokenMatcher _matcher;
+    private readonly NormalizedTokenMatcher? _normalizedMatcher;
     private readonly Dictionary<int, AddedToken> _addedById;
 
     internal LlamaTokenizer(TokenizerData data)
     {
         _data = data;
-        _matcher = new AddedTokenMatcher(data.Added);
+        bool normalizes = data is { Behavior: TokenizerBehavior.Fast, Model.IsByteLevel: false, AddsPrefixSpace: true };
+        _matcher = new AddedTokenMatcher(data.Added.Where(t => !(normalizes && t.IsNormalized)));
+        _normalizedMatcher = normalizes ? NormalizedTokenMatcher.Of(data.Added.Where(t => t.IsNormalized)) : null;
         _addedById = data.Added.ToDictionary(t => t.Id);
         Count = Math.Max(data.Model.Pieces.Count, data.Added.Select(t => t.Id).Append(-1).Max() + 1);
         BosId = RoleId("bos_token");
@@ -148,7 +151,7 @@ public sealed partial class LlamaTokenizer
     private TokenEncoder NewEncoder()
     {
         bool adds = Behavior == TokenizerBehavior.SentencePieceLegacy ? _data.Model.AddsDummySpace : _data.AddsPrefixSpace;
-        return new TokenEncoder(_data.Model, Behavior, adds);
+        return new TokenEncoder(_data.Model, Behavior, adds, _normalizedMatcher);
     }
 
     private void EmitFirst(TokenEncoder encoder, bool wanted)

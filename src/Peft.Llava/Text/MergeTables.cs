@@ -6,8 +6,11 @@ internal enum MergeOrder
     /// <summary>By the joined piece's score, the leftmost pair of equals: SentencePiece itself.</summary>
     Score,
 
-    /// <summary>By score, then the longer left and right part: the merges that transformers 4 writes to tokenizer.json.</summary>
+    /// <summary>By score, then the longer left and right part: the merges of later versions of transformers 4.</summary>
     ScoreThenLength,
+
+    /// <summary>By score, then the ids of the joined piece and of its parts: the merges that transformers 4.37 writes to tokenizer.json.</summary>
+    ScoreThenIds,
 
     /// <summary>By the joined piece's id: transformers 5 from a tokenizer.model.</summary>
     Id,
@@ -23,11 +26,28 @@ internal static class MergeTables
     public static Dictionary<ulong, BpeMerge> FromPieces(
         IReadOnlyList<SentencePiece> pieces, MergeOrder order, out Dictionary<int, int> characters)
     {
+        var symbols = Symbols(pieces);
+        characters = CharacterSymbols(pieces, symbols);
+        var entries = Entries(pieces, symbols);
+        return order == MergeOrder.Score ? ByScore(entries) : FromRanked([.. Ranked(entries, order).Select(e => (e.Left, e.Right, e.Joined))]);
+    }
+
+    /// <summary>The merges of a SentencePiece model's ordinary pieces in their order, as texts.</summary>
+    /// <param name="pieces">All pieces, by id.</param>
+    /// <param name="order">The order; not <see cref="MergeOrder.Score"/>, in which equals share a rank.</param>
+    public static IEnumerable<(string Left, string Right)> RankedPairs(IReadOnlyList<SentencePiece> pieces, MergeOrder order)
+        => Ranked(Entries(pieces, Symbols(pieces)), order).Select(e => (pieces[e.Left].Text, pieces[e.Right].Text));
+
+    private static Dictionary<string, int> Symbols(IReadOnlyList<SentencePiece> pieces)
+    {
         var symbols = new Dictionary<string, int>(pieces.Count, StringComparer.Ordinal);
         for (int id = 0; id < pieces.Count; id++)
             if (pieces[id].Kind == SentencePieceKind.Normal) symbols.TryAdd(pieces[id].Text, id);
-        characters = CharacterSymbols(pieces, symbols);
+        return symbols;
+    }
 
+    private static List<Entry> Entries(IReadOnlyList<SentencePiece> pieces, Dictionary<string, int> symbols)
+    {
         var entries = new List<Entry>(pieces.Count * 2);
         var lookup = symbols.GetAlternateLookup<ReadOnlySpan<char>>();
         for (int id = 0; id < pieces.Count; id++)
@@ -41,7 +61,7 @@ internal static class MergeTables
                     entries.Add(new Entry(left, right, id, pieces[id].Score, cut, text.Length - cut));
             }
         }
-        return order == MergeOrder.Score ? ByScore(entries) : ByRank(entries, order);
+        return entries;
     }
 
     /// <summary>From a list of merges in their order.</summary>
@@ -80,15 +100,13 @@ internal static class MergeTables
         return table;
     }
 
-    private static Dictionary<ulong, BpeMerge> ByRank(List<Entry> entries, MergeOrder order)
+    // The sorts are stable, as Python's are; reversed ones keep the order of equals too.
+    private static IEnumerable<Entry> Ranked(List<Entry> entries, MergeOrder order) => order switch
     {
-        // The sorts are stable, as Python's are; reversed ones keep the order of equals too.
-        var sorted = order == MergeOrder.Id
-            ? entries.OrderBy(e => e.Joined).ThenBy(e => e.LeftLength).ThenBy(e => e.RightLength)
-            : entries.OrderByDescending(e => e.Score).ThenByDescending(e => e.LeftLength).ThenByDescending(e => e.RightLength)
-                .ThenBy(e => e.Joined);
-        return FromRanked([.. sorted.Select(e => (e.Left, e.Right, e.Joined))]);
-    }
+        MergeOrder.Id => entries.OrderBy(e => e.Joined).ThenBy(e => e.LeftLength).ThenBy(e => e.RightLength),
+        MergeOrder.ScoreThenIds => entries.OrderByDescending(e => e.Score).ThenBy(e => e.Joined).ThenBy(e => e.Left).ThenBy(e => e.Right),
+        _ => entries.OrderByDescending(e => e.Score).ThenByDescending(e => e.LeftLength).ThenByDescending(e => e.RightLength).ThenBy(e => e.Joined),
+    };
 
     private readonly record struct Entry(int Left, int Right, int Joined, float Score, int LeftLength, int RightLength);
 }

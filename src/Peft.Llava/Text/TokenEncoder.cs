@@ -3,7 +3,7 @@ using System.Text;
 namespace Peft.Llava;
 
 /// <summary>Text to ids and spans, for one text; made anew for each, so that a tokenizer may be shared by threads.</summary>
-internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, bool addsPrefixSpace)
+internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, bool addsPrefixSpace, NormalizedTokenMatcher? normalized = null)
 {
     private readonly BpeMerger _merger = new(model.Merges);
     private readonly List<int> _ids = [];
@@ -59,6 +59,30 @@ internal sealed class TokenEncoder(BpeModel model, TokenizerBehavior behavior, b
             return;
         }
         bool dummy = DummySpaceBefore(start, end, first, beforeToken);
+        if (normalized is not null) start = EncodeToLastNormalized(start, end, ref dummy);
+        EncodeRun(start, end, dummy);
+    }
+
+    /// <summary>Encodes a piece up to and with the last of its tokens that are found in the normalized text; what comes after has no dummy space of its own.</summary>
+    private int EncodeToLastNormalized(int start, int end, ref bool dummy)
+    {
+        while (normalized!.Next(_text, start, end, dummy, out int at, out bool takesDummy) is { } token)
+        {
+            int left = at, stop = at + token.Content.Length + (takesDummy ? 0 : 1);
+            // Spaces are marks by now, and so no blanks that a token could take.
+            if (token.StripLeft) while (left > start && IsOtherBlank(left - 1)) left--;
+            EncodeRun(start, left, dummy && !takesDummy);
+            EmitLocal(token.Id, left, stop);
+            if (token.StripRight) while (stop < end && IsOtherBlank(stop)) stop++;
+            (start, dummy) = (stop, false);
+        }
+        return start;
+    }
+
+    private bool IsOtherBlank(int position) => _text[position] != ' ' && PythonText.IsSpace(_text[position]);
+
+    private void EncodeRun(int start, int end, bool dummy)
+    {
         if (start == end && !dummy) return;
         if (dummy) _merger.Add(_spaceSymbol, start);
         int position = start;

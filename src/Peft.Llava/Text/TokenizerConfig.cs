@@ -70,7 +70,7 @@ internal sealed class TokenizerConfig
             var entry = token!.AsObject();
             Added.Add(new AddedToken(
                 entry["content"]!.GetValue<string>(), int.Parse(id), Value<bool>(entry, "special") ?? false,
-                Value<bool>(entry, "lstrip") ?? false, Value<bool>(entry, "rstrip") ?? false));
+                Value<bool>(entry, "lstrip") ?? false, Value<bool>(entry, "rstrip") ?? false, Value<bool>(entry, "normalized") ?? false));
         }
     }
 

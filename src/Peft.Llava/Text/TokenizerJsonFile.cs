@@ -52,7 +52,7 @@ internal sealed class TokenizerJsonFile
         {
             AddedTokens.Add(new AddedToken(
                 token.GetProperty("content").GetString()!, token.GetProperty("id").GetInt32(), token.GetProperty("special").GetBoolean(),
-                token.GetProperty("lstrip").GetBoolean(), token.GetProperty("rstrip").GetBoolean()));
+                token.GetProperty("lstrip").GetBoolean(), token.GetProperty("rstrip").GetBoolean(), token.TryGetProperty("normalized", out var normalized) && normalized.GetBoolean()));
         }
         bool byteLevel = ReadSpaces(Optional(root, "normalizer"), Optional(root, "pre_tokenizer"));
         ReadModel(root.GetProperty("model"), byteLevel);

@@ -29,8 +29,8 @@ public sealed partial class LLaVATrainer
         if (_trained.Peft is { } peft) SaveAdapter(peft, folder);
         else if (SavesWhole) SaveWhole(folder);
         else SaveProjector(folder);
-        if (_data.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, Options.MaxLength);
-        else if (Model.Config.Folder is { } source) TokenizerFiles.Copy(source, folder, Options.MaxLength);
+        if (_data.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, Options.MaxLength, Model.Config);
+        else if (Model.Config.Folder is { } source) TokenizerFiles.Copy(source, folder, Options.MaxLength, Model.Config);
         CompanionFiles.Write(Model.Config, Model.Config.Folder, folder);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
         AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, BestKept(checkpointStep), Options, _plan));

@@ -41,6 +41,35 @@ public sealed class TokenizerGoldenTests
         TextGoldens.AssertNone(failures, 0);
     }
 
+    /// <summary>
+    /// tokenizers' added_vocabulary.rs: tokens that are not normalized are cut out first, each piece is normalized (a mark before it, a mark for each space), and the
+    /// others are sought there in their own normalized form, so <c>glued&lt;word&gt;</c> holds none.
+    /// </summary>
+    [Theory, Trait("Fault", "files-7")]
+    [InlineData("glued<word>", "glued<word>", null, null)]
+    [InlineData("<word>", null, 0, null)]
+    [InlineData("a <word>b", "a", 0, "b")]
+    [InlineData("a<word> <word>b", "a<word>", 0, "b")]
+    [InlineData("a <word>  b", "a", 0, "\u2581 \u2581b")]
+    [InlineData("a </s><word>b", "a </s>", 0, "b")]
+    [InlineData("a <two words>b", "a", 1, "b")]
+    public void The_fast_tokenizer_seeks_a_normalized_token_in_the_normalized_text(string text, string? before, int? token, string? after)
+    {
+        string source = Path.Combine(Goldens.Roots[0], TextGoldens.Area, "tokenizers", "tiny-fast-old");
+        var plain = LlamaTokenizer.FromFolder(source);
+        Assert.Equal(TokenizerBehavior.Fast, plain.Behavior);
+        var tokenizer = plain.WithAddedTokens(["<word>", "<two words>"], special: false);
+        var expected = plain.Encode(before ?? "").ToList();
+        if (token is { } number) expected.Add(plain.Count + number);
+        if (after is not null) expected.AddRange(after.Split(' ').Select(piece => plain.IdOf(piece)!.Value));
+        Assert.Equal(expected, tokenizer.Encode(text));
+        using var saved = new TemporaryFolder();
+        tokenizer.Save(saved.Path);
+        Assert.Equal(expected, LlamaTokenizer.FromFolder(saved.Path).Encode(text));
+        // A special one is not normalized, and found anywhere.
+        Assert.Contains(plain.Count, plain.WithAddedTokens(["<word>"]).Encode("glued<word>"));
+    }
+
     [Theory, Trait(Goldens.Trait, TextGoldens.Area), MemberData(nameof(Cases), "decode")]
     public void Decodes_as_recorded(string folder)
     {

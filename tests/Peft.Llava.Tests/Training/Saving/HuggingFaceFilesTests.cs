@@ -112,6 +112,34 @@ public sealed class HuggingFaceFilesTests : IDisposable
         Assert.Equal(model.Config.Vision!.PatchSize, (int)written["patch_size"]!);
     }
 
+    [Theory, Trait("Fault", "files-8")]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_tokenizer_model_alone_gets_the_file_that_transformers_5_reads(bool saved)
+    {
+        string source = Path.Combine(Goldens.Roots[0], "export", "_sources", "gqa", "llava-base");
+        foreach (string file in new[] { "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json" }) File.Copy(Path.Combine(source, file), _base.File(file));
+        var settings = JsonNode.Parse(File.ReadAllText(_base.File("tokenizer_config.json")))!;
+        settings["pad_token"] = "</s>";
+        File.WriteAllText(_base.File("tokenizer_config.json"), settings.ToJsonString());
+        using var model = LlavaModel.Load(_base.Path);
+        if (saved)
+        {
+            model.SavePretrained(_output.Path);
+        }
+        else
+        {
+            using var data = Samples(model);
+            using var trainer = new LLaVATrainer(model, data, Options(TrainableParts.Full()));
+            trainer.SaveModel();
+        }
+        var fast = LlamaTokenizer.FromTokenizerJson(_output.File("tokenizer.json"));
+        Assert.Equal(LlamaTokenizer.FromFolder(_base.Path, new TokenizerOptions { Behavior = TokenizerBehavior.Fast }).Encode("USER: name the animal"), fast.Encode("USER: name the animal"));
+        Assert.StartsWith("\u2581", fast.TokenOf(fast.Encode("USER: name the animal")[1]));
+        // The base's own padding stays as well.
+        Assert.Equal("</s>", (string)JsonNode.Parse(File.ReadAllText(_output.File("tokenizer_config.json")))!["pad_token"]!);
+    }
+
     /// <summary>PEFT's own run with the projector in <c>modules_to_save</c> is the form: PEFT reads no other file than these two.</summary>
     [Theory, Trait("Fault", "files-9")]
     [InlineData(HuggingFaceKeyStyle.ModuleTree5)]
