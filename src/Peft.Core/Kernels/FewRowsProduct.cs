@@ -11,7 +11,8 @@ namespace Peft.Core;
 /// <remarks>Sums run in float32 and are rounded once.</remarks>
 internal static unsafe class FewRowsProduct
 {
-    private const int MostRows = 4;
+    /// <summary>More rows than this are not few.</summary>
+    public const int MostRows = 4;
 
     /// <summary>Whether the kernel takes these operands: bfloat16 on the CPU, at most four rows.</summary>
     public static bool CanRun(Tensor input, Tensor weight)

@@ -61,15 +61,19 @@ public sealed class DenseFrozenLinear : FrozenLinear
     public override Tensor Apply(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        return FewRowsProduct.CanRun(input, _weight) ? FewRowsProduct.Run(input, _weight, _bias) : nn.functional.linear(input, _weight, _bias);
+        return FewRowsProduct.CanRun(input, _weight) ? FewRowsProduct.Run(input, _weight, _bias) : MatrixProduct.Linear(input, _weight, _bias);
     }
 
     /// <inheritdoc/>
     public override Tensor ApplyTransposed(Tensor gradOutput)
     {
         ArgumentNullException.ThrowIfNull(gradOutput);
-        return gradOutput.matmul(_weight);
+        return MatrixProduct.Multiply(gradOutput, _weight);
     }
+
+    /// <inheritdoc/>
+    public override IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+        => WeightIsTrained ? null : DensePanels.Of(_weight, inputDtype, transposed);
 
     /// <inheritdoc/>
     public override Tensor MaterializeWeight(ScalarType dtype)
@@ -87,5 +91,5 @@ public sealed class DenseFrozenLinear : FrozenLinear
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
-        => WeightIsTrained ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
+        => WeightIsTrained ? MatrixProduct.Linear(input, _weight, _bias) : base.forward(input);
 }

@@ -52,6 +52,15 @@ public abstract class FrozenLinear : nn.Module<Tensor, Tensor>
     /// <returns>A fresh (..., in) tensor; the caller disposes it.</returns>
     public abstract Tensor ApplyTransposed(Tensor gradOutput);
 
+    /// <summary>
+    /// The weight as the right-hand side of a packed product, so that a layer above can add terms of its own to the sums before they are rounded.
+    /// </summary>
+    /// <param name="inputDtype">The dtype of the left-hand side.</param>
+    /// <param name="transposed">False for <c>x Wᵀ</c>, true for <c>g W</c>.</param>
+    /// <returns>Null where this storage computes its product in another way (then <see cref="Apply"/> and <see cref="ApplyTransposed"/> do).
+    /// Valid while the layer lives and its storage is not replaced.</returns>
+    public virtual IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed) => null;
+
     /// <summary>The weight in full.</summary>
     /// <param name="dtype">The dtype wanted.</param>
     /// <returns>A fresh (out, in) tensor, never an alias of the storage; the caller disposes it.</returns>

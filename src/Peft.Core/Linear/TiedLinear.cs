@@ -24,9 +24,12 @@ internal sealed class TiedLinear(ITiedLinear tied) : FrozenLinear(nameof(TiedLin
     /// <summary>The weight, which is the other module's.</summary>
     public Parameter Weight => tied.Weight;
 
-    public override Tensor Apply(Tensor input) => nn.functional.linear(input, Weight);
+    public override Tensor Apply(Tensor input) => MatrixProduct.Linear(input, Weight);
 
-    public override Tensor ApplyTransposed(Tensor gradOutput) => gradOutput.matmul(Weight);
+    public override Tensor ApplyTransposed(Tensor gradOutput) => MatrixProduct.Multiply(gradOutput, Weight);
+
+    public override IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+        => WeightIsTrained ? null : DensePanels.Of(Weight, inputDtype, transposed);
 
     public override Tensor MaterializeWeight(ScalarType dtype)
     {
@@ -40,7 +43,7 @@ internal sealed class TiedLinear(ITiedLinear tied) : FrozenLinear(nameof(TiedLin
         MappedPages.Overwrite(Weight, weight);
     }
 
-    public override Tensor forward(Tensor input) => WeightIsTrained ? nn.functional.linear(input, Weight) : base.forward(input);
+    public override Tensor forward(Tensor input) => WeightIsTrained ? MatrixProduct.Linear(input, Weight) : base.forward(input);
 }
 
 /// <summary>A linear layer over the table of another module, wherever that is at the time.</summary>
@@ -48,5 +51,5 @@ internal sealed class SharedLinear(Func<Parameter> weight) : nn.Module<Tensor, T
 {
     public Parameter Weight => weight();
 
-    public override Tensor forward(Tensor input) => nn.functional.linear(input, Weight);
+    public override Tensor forward(Tensor input) => MatrixProduct.Linear(input, Weight);
 }

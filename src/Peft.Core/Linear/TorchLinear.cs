@@ -49,14 +49,18 @@ public sealed class TorchLinear : FrozenLinear
     public Linear Inner => _linear.Module;
 
     /// <inheritdoc/>
-    public override Tensor Apply(Tensor input) => nn.functional.linear(input, _weight, _bias);
+    public override Tensor Apply(Tensor input) => MatrixProduct.Linear(input, _weight, _bias);
 
     /// <inheritdoc/>
     public override Tensor ApplyTransposed(Tensor gradOutput)
     {
         ArgumentNullException.ThrowIfNull(gradOutput);
-        return gradOutput.matmul(_weight);
+        return MatrixProduct.Multiply(gradOutput, _weight);
     }
+
+    /// <inheritdoc/>
+    public override IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+        => WeightIsTrained ? null : DensePanels.Of(_weight, inputDtype, transposed);
 
     /// <inheritdoc/>
     public override Tensor MaterializeWeight(ScalarType dtype)
@@ -74,7 +78,7 @@ public sealed class TorchLinear : FrozenLinear
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor input)
-        => WeightIsTrained ? nn.functional.linear(input, _weight, _bias) : base.forward(input);
+        => WeightIsTrained ? MatrixProduct.Linear(input, _weight, _bias) : base.forward(input);
 
     /// <inheritdoc/>
     protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)

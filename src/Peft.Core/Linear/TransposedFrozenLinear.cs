@@ -58,12 +58,16 @@ public sealed class TransposedFrozenLinear : FrozenLinear
     public override Tensor Apply(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        var product = input.matmul(_weight);
+        var product = MatrixProduct.Multiply(input, _weight);
         return _bias is null ? product : product.add_(_bias);
     }
 
     /// <inheritdoc/>
-    public override Tensor ApplyTransposed(Tensor gradOutput) => nn.functional.linear(gradOutput, _weight);
+    public override Tensor ApplyTransposed(Tensor gradOutput) => MatrixProduct.Linear(gradOutput, _weight);
+
+    /// <inheritdoc/>
+    public override IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+        => WeightIsTrained ? null : DensePanels.Of(_weight, inputDtype, !transposed);
 
     /// <inheritdoc/>
     public override Tensor MaterializeWeight(ScalarType dtype)
@@ -87,6 +91,6 @@ public sealed class TransposedFrozenLinear : FrozenLinear
     {
         if (!WeightIsTrained) return base.forward(input);
         using var scope = NewDisposeScope();
-        return nn.functional.linear(input, _weight.t(), _bias).MoveToOuterDisposeScope();
+        return MatrixProduct.Linear(input, _weight.t(), _bias).MoveToOuterDisposeScope();
     }
 }

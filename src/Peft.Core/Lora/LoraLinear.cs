@@ -63,7 +63,7 @@ public sealed class LoraLinear : LoraLayer
 
     internal override void OverwriteBase(Tensor weight) => _base.OverwriteWeight(weight);
 
-    internal override Tensor ProductOf(Tensor a, Tensor b) => b.matmul(a);
+    internal override Tensor ProductOf(Tensor a, Tensor b) => MatrixProduct.Multiply(b, a);
 
     internal override Tensor NormsOf(Tensor weight) => linalg.norm(weight, dims: [1L]);
 
@@ -88,8 +88,8 @@ public sealed class LoraLinear : LoraLayer
 
     private static Tensor Product(LoraAdapter adapter, Tensor x)
     {
-        var hidden = nn.functional.linear(x, adapter.A.to(x.dtype));
-        return nn.functional.linear(hidden, adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype)) * adapter.Scaling;
+        var hidden = MatrixProduct.Linear(x, adapter.A.to(x.dtype));
+        return MatrixProduct.Linear(hidden, adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype)) * adapter.Scaling;
     }
 
     // PEFT: with dropout in training the base's part is computed again from the dropped input, without the bias; otherwise the running
@@ -100,14 +100,14 @@ public sealed class LoraLinear : LoraLayer
         using (no_grad())
         {
             var weight = _base.MaterializeWeight(x.dtype).MoveToCurrent();
-            var product = adapter.B.detach().to(x.dtype).matmul(adapter.A.detach().to(x.dtype));
+            var product = MatrixProduct.Multiply(adapter.B.detach().to(x.dtype), adapter.A.detach().to(x.dtype));
             norms = NormsOf(weight.add_(product, adapter.Scaling));
         }
         var factor = adapter.Magnitude!.to(x.dtype) / norms;
         var plain = running ?? _base.call(x);
         if (_base.BiasTensor is { } bias) plain = plain - bias;
-        var hidden = nn.functional.linear(x, adapter.A.to(x.dtype));
-        var product2 = nn.functional.linear(hidden, adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype));
+        var hidden = MatrixProduct.Linear(x, adapter.A.to(x.dtype));
+        var product2 = MatrixProduct.Linear(hidden, adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype));
         return (factor - 1) * plain + factor * product2 * adapter.Scaling;
     }
 

@@ -56,27 +56,24 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         var (input, hidden) = (saved[0], saved[1]);
         var (layer, adapter) = (call.Layer, call.Adapter);
         var compute = hidden.dtype;
-        var gradient = grad_output.reshape(-1, layer.OutFeatures);
-        var wide = gradient.to(compute);
+        var gradient = grad_output.reshape(-1, layer.OutFeatures).contiguous();
         var (a, b) = (adapter.A.to(compute), adapter.B.to(compute));
-        var narrow = TensorMath.Scale(wide.matmul(b), call.Scaling);                                    // (rows, R): gradient of x Aᵀ
+        if (!ProductChoice.IsPacked(gradient, b)) gradient = gradient.to(compute);
+        var narrow = LoraProducts.Multiply(gradient, b, call.Scaling);                                  // (rows, R): gradient of x Aᵀ
         Tensor? gradA = null, gradB = null, gradInput = null;
-        if (adapter.B.requires_grad) gradB = TensorMath.Scale(wide.t().matmul(hidden), call.Scaling).to(adapter.B.dtype);
+        if (adapter.B.requires_grad) gradB = LoraProducts.TransposeMultiply(gradient, hidden, call.Scaling).to(adapter.B.dtype);
         if (adapter.A.requires_grad)
         {
-            var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures).to(compute);
-            gradA = narrow.t().matmul(dropped).to(adapter.A.dtype);
+            var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures);
+            gradA = LoraProducts.TransposeMultiply(narrow, dropped, 1).to(adapter.A.dtype);
         }
         if (call.InputNeedsGradient)
         {
-            gradInput = layer.ApplyTransposed(grad_output);
-            var flat = gradInput.view(-1, layer.InFeatures);
-            if (call.Mask is null && flat.dtype == compute) flat.addmm_(narrow, a, 1, 1);
+            if (call.Mask is null) gradInput = LoraProducts.GradInput(layer, grad_output.reshape(-1, layer.OutFeatures).contiguous(), narrow, a).view([.. grad_output.shape[..^1], layer.InFeatures]);
             else
             {
-                var own = narrow.matmul(a).view(input.shape);
-                if (call.Mask is null) TensorMath.AddTo(gradInput, own);
-                else call.Mask.AddTo(own, gradInput);
+                gradInput = layer.ApplyTransposed(grad_output);
+                call.Mask.AddTo(LoraProducts.Multiply(narrow, a, 1).view(input.shape), gradInput);
             }
         }
         return bias
@@ -86,18 +83,8 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
 
     private static (Tensor Output, Tensor Hidden) Forward(CallState call, Tensor input)
     {
-        var (layer, adapter) = (call.Layer, call.Adapter);
-        var output = layer.Apply(input);
         var hidden = Hidden(call, input);
-        var compute = hidden.dtype;
-        var b = adapter.B.to(compute).t();
-        if (output.dtype == compute) output.view(-1, layer.OutFeatures).addmm_(hidden, b, 1, (float)call.Scaling);
-        else
-        {
-            var sum = output.view(-1, layer.OutFeatures).to(compute).addmm_(hidden, b, 1, (float)call.Scaling);
-            output = sum.to(output.dtype).view(output.shape);
-        }
-        return (output, hidden);
+        return (LoraProducts.Forward(call.Layer, input, hidden, call.Adapter.B.to(hidden.dtype), call.Scaling), hidden);
     }
 
     /// <summary>(rows, R): drop(x) Aᵀ.</summary>
@@ -105,7 +92,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
     {
         var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : call.Adapter.A.dtype;
         var dropped = call.Mask is null ? input : call.Mask.Apply(input);
-        return dropped.reshape(-1, call.Layer.InFeatures).to(compute).matmul(call.Adapter.A.to(compute).t());
+        return LoraProducts.Hidden(dropped.reshape(-1, call.Layer.InFeatures), call.Adapter.A.to(compute));
     }
 
     private static Tensor OfUnknownContent(FrozenLinear layer, Tensor input)

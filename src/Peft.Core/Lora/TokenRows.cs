@@ -60,7 +60,7 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         if (!_rows.TryGetValue(adapter, out var rows)) return result;
         if (IsHead)
         {
-            var scores = nn.functional.linear(input, rows.Values.to(input.dtype), Bias?.index_select(0, rows.Indices).to(input.dtype));
+            var scores = MatrixProduct.Linear(input, rows.Values.to(input.dtype), Bias?.index_select(0, rows.Indices).to(input.dtype));
             return result.index_copy(-1, rows.Indices, scores.to(result.dtype));
         }
         var hits = input.unsqueeze(-1).eq(rows.Indices);                                   // (..., K)

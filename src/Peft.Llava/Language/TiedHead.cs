@@ -26,5 +26,5 @@ public sealed class TiedHead : nn.Module<Tensor, Tensor>, ITiedLinear
     /// <summary>Scores every token.</summary>
     /// <param name="input">(..., D).</param>
     /// <returns>(..., V), in the current dispose scope.</returns>
-    public override Tensor forward(Tensor input) => nn.functional.linear(input, Weight);
+    public override Tensor forward(Tensor input) => MatrixProduct.Linear(input, Weight);
 }

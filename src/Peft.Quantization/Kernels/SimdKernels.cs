@@ -151,7 +151,8 @@ internal sealed unsafe class SimdKernels(KernelLevel level) : IQuantizedKernels
         KeepAlive(products, rowScales, columnScales, bias, target);
     }
 
-    private static ScalePointers Pointers(BlockScales scales)
+    /// <summary>The statistics of a packed weight, by address.</summary>
+    internal static ScalePointers Pointers(BlockScales scales)
         => scales.NestedAbsmax is null
             ? new ScalePointers((float*)CpuTensor.Pointer(scales.Absmax), null, null, 0f)
             : new ScalePointers(null, (byte*)CpuTensor.Pointer(scales.Absmax), (float*)CpuTensor.Pointer(scales.NestedAbsmax), scales.NestedOffset);

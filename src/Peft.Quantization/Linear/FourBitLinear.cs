@@ -133,6 +133,10 @@ public sealed class FourBitLinear : FrozenLinear
         {
             result = MultiplyPacked(x, compute, bias).view([.. input.shape[..^1], OutFeatures]);
         }
+        else if (Panels(compute, compute, transposed: false) is { } panels)
+        {
+            result = MatrixProduct.Apply(x, panels, bias);
+        }
         else
         {
             using var weight = Decode(compute, compute);
@@ -148,8 +152,17 @@ public sealed class FourBitLinear : FrozenLinear
         RequireDevice(gradOutput);
         using var scope = NewDisposeScope();
         var compute = ComputeDtype ?? gradOutput.dtype;
+        if (Panels(OriginalDtype, compute, transposed: true) is { } panels)
+            return MatrixProduct.Apply(gradOutput.to(compute), panels, null).to(gradOutput.dtype).MoveToOuterDisposeScope();
         using var weight = Decode(OriginalDtype, compute);
         return gradOutput.to(compute).matmul(weight.Tensor).to(gradOutput.dtype).MoveToOuterDisposeScope();
+    }
+
+    /// <inheritdoc/>
+    public override IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+    {
+        var compute = ComputeDtype ?? inputDtype;
+        return compute == inputDtype ? Panels(transposed ? OriginalDtype : compute, compute, transposed) : null;
     }
 
     /// <inheritdoc/>
@@ -208,6 +221,15 @@ public sealed class FourBitLinear : FrozenLinear
             _bias = bias;
             ConditionallyRegisterParameter("bias", bias);
         });
+
+    /// <summary>The weight for a packed product in <paramref name="compute"/>, its values rounded to <paramref name="through"/> and to that; null if another product is chosen.</summary>
+    private unsafe FourBitPanels? Panels(ScalarType through, ScalarType compute, bool transposed)
+    {
+        if (_codes.device_type != DeviceType.CPU || ProductChoice.For(compute) != ProductEngine.Packed || KernelSelection.Current == KernelLevel.Reference) return null;
+        if (through != compute && compute == ScalarType.BFloat16) return null;
+        return new FourBitPanels(
+            (byte*)CpuTensor.Pointer(_codes), SimdKernels.Pointers(Scales), OutFeatures, InFeatures, BlockSize, _table, FloatElements.KindOf(through), transposed);
+    }
 
     private bool CanMultiplyPacked()
         => InFeatures % 2 == 0 && _codes.device_type == DeviceType.CPU && KernelSelection.Current != KernelLevel.Reference;

@@ -116,13 +116,12 @@ public sealed class Int8Linear : FrozenLinear
         var rows = input.reshape(-1, InFeatures);
         var (codes, absmax, outliers) = RowwiseInt8Codec.Encode(rows, Threshold);
         if (!absmax.isfinite().all().ToBoolean()) throw new ActivationRangeException(GetName(), Threshold);
-        var products = Int8MatMul.Multiply(codes, _codes);
-        var result = Int8MatMul.Rescale(products, absmax, _absmax, _bias, input.dtype, Rescaling);
+        var result = Int8MatMul.MultiplyRescaled(codes, _codes, absmax, _absmax, _bias, input.dtype, Rescaling);
         if (outliers is not null && outliers.numel() > 0)
         {
             var inputPart = rows.index_select(1, outliers);
             var weightPart = RowwiseInt8Codec.Decode(_codes.index_select(1, outliers), _absmax, input.dtype);
-            result = addmm(result, inputPart, weightPart.t(), 1, 1);
+            MatrixProduct.AddLinear(result, inputPart, weightPart);
         }
         return result.view([.. input.shape[..^1], OutFeatures]).MoveToOuterDisposeScope();
     }
@@ -132,9 +131,19 @@ public sealed class Int8Linear : FrozenLinear
     public override Tensor ApplyTransposed(Tensor gradOutput)
     {
         RequireDevice(gradOutput);
+        if (PanelsFor(gradOutput.dtype, transposed: true) is { } panels) return MatrixProduct.Apply(gradOutput, panels, null);
         using var weight = _workspace.Rent(OutFeatures, InFeatures, gradOutput.dtype, StorageDevice);
         KernelSelection.For(StorageDevice).DecodeRows(_codes, _absmax, scaleFirst: true, weight.Tensor);
         return gradOutput.matmul(weight.Tensor);
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>The forward is a product of integers.</remarks>
+    public override unsafe IPanelSource? PanelsFor(ScalarType inputDtype, bool transposed)
+    {
+        if (!transposed || _codes.device_type != DeviceType.CPU || ProductChoice.For(inputDtype) != ProductEngine.Packed || KernelSelection.Current == KernelLevel.Reference) return null;
+        return new Int8Panels(
+            (sbyte*)CpuTensor.Pointer(_codes), (float*)CpuTensor.Pointer(_absmax), OutFeatures, InFeatures, FloatElements.KindOf(inputDtype), transposed);
     }
 
     /// <inheritdoc/>
