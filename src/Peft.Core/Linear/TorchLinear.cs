@@ -49,7 +49,9 @@ public sealed class TorchLinear : FrozenLinear
     public Linear Inner => _linear.Module;
 
     /// <inheritdoc/>
-    public override Tensor Apply(Tensor input) => MatrixProduct.Linear(input, _weight, _bias);
+    /// <remarks>In float32 by libtorch's operator, as the wrapped layer does: without an adapter its results stay the user's, bit for bit.</remarks>
+    public override Tensor Apply(Tensor input)
+        => _weight.dtype == ScalarType.Float32 ? nn.functional.linear(input, _weight, _bias) : MatrixProduct.Linear(input, _weight, _bias);
 
     /// <inheritdoc/>
     public override Tensor ApplyTransposed(Tensor gradOutput)

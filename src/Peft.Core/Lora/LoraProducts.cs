@@ -15,6 +15,7 @@ internal static unsafe class LoraProducts
     /// <returns>(rows, R) in the dtype of <paramref name="a"/>.</returns>
     public static Tensor Hidden(Tensor x, Tensor a)
     {
+        a = a.contiguous();
         // Widening a bfloat16 input happens while it is packed; rounding a float32 one does not.
         var left = a.dtype == ScalarType.Float32 && ProductChoice.IsPacked(x, a) ? x : x.to(a.dtype);
         return ProductChoice.IsPacked(left, a) ? Packed(left, new RowPanels(MatrixMemory.Of(a)), a.dtype, 1) : left.matmul(a.t());
@@ -35,7 +36,7 @@ internal static unsafe class LoraProducts
             var output = empty([.. input.shape[..^1], layer.OutFeatures], input.dtype);
             using var bias = layer.BiasTensor?.to(ScalarType.Float32).contiguous();
             PackedProduct.Run(
-                [new(MatrixMemory.Of(x), panels), new(MatrixMemory.Of(hidden), new RowPanels(MatrixMemory.Of(b)), (float)scaling)],
+                [new(MatrixMemory.Of(x), panels), new(MatrixMemory.Of(hidden), new RowPanels(MatrixMemory.Of(b.contiguous())), (float)scaling)],
                 new ResultMemory(MatrixMemory.Of(output), bias is null ? 0 : (nint)CpuTensor.Pointer(bias)));
             GC.KeepAlive(layer);
             return output;
@@ -52,7 +53,7 @@ internal static unsafe class LoraProducts
     /// <returns>(rows, in) in the dtype of <paramref name="weight"/>.</returns>
     public static Tensor Multiply(Tensor x, Tensor weight, double factor)
     {
-        if (ProductChoice.IsPacked(x, weight)) return Packed(x, new ColumnPanels(MatrixMemory.Of(weight)), weight.dtype, factor);
+        if (ProductChoice.IsPacked(x, weight)) return Packed(x, new ColumnPanels(MatrixMemory.Of(weight.contiguous())), weight.dtype, factor);
         var product = x.to(weight.dtype).matmul(weight);
         return factor == 1 ? product : TensorMath.Scale(product, factor);
     }
@@ -83,7 +84,7 @@ internal static unsafe class LoraProducts
         {
             var result = empty([gradient.shape[0], layer.InFeatures], gradient.dtype);
             PackedProduct.Run(
-                [new(MatrixMemory.Of(gradient), panels), new(MatrixMemory.Of(narrow), new ColumnPanels(MatrixMemory.Of(a)))],
+                [new(MatrixMemory.Of(gradient), panels), new(MatrixMemory.Of(narrow), new ColumnPanels(MatrixMemory.Of(a.contiguous())))],
                 new ResultMemory(MatrixMemory.Of(result)));
             GC.KeepAlive(layer);
             return result;

@@ -62,9 +62,17 @@ public static class RotaryAttention
         return CausalAttention.Apply(q, k, value.view(rows, -1, width), layout).reshape(rows, -1).MoveToOuterDisposeScope();
     }
 
+    /// <summary>Query, key and value are (H, N, d) for libtorch's products, (N, H·d) for the packed ones.</summary>
     private readonly record struct Saved(Tensor Output, Tensor Query, Tensor Key, Tensor Value, Tensor LogSums);
 
     private static Saved Forward(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, SequenceLayout layout)
+    {
+        if (ProductChoice.For(query.dtype) != ProductEngine.Packed) return ByLibtorch(query, key, value, cos, sin, layout);
+        var saved = PackedAttention.Forward(query, key, value, cos, sin, layout);
+        return new(saved.Output, saved.Query, saved.Key, saved.Value, saved.LogSums);
+    }
+
+    private static Saved ByLibtorch(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, SequenceLayout layout)
         => query.dtype == ScalarType.BFloat16
             ? Forward<BFloat16Element>(query, key, value, cos, sin, layout)
             : Forward<Float32Element>(query, key, value, cos, sin, layout);
@@ -99,7 +107,8 @@ public static class RotaryAttention
     }
 
     private static (Tensor Query, Tensor Key, Tensor Value) Backward(Saved saved, Tensor grad, Tensor cos, Tensor sin, SequenceLayout layout)
-        => saved.Query.dtype == ScalarType.BFloat16
+        => saved.Query.dim() == 2 ? PackedAttention.Backward(new(saved.Output, saved.Query, saved.Key, saved.Value, saved.LogSums), grad, cos, sin, layout)
+            : saved.Query.dtype == ScalarType.BFloat16
             ? Backward<BFloat16Element>(saved, grad, cos, sin, layout)
             : Backward<Float32Element>(saved, grad, cos, sin, layout);
 

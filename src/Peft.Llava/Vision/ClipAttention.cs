@@ -44,8 +44,8 @@ public sealed class ClipAttention : nn.Module<Tensor, Tensor>
         // Rows go through the linears as a matrix: libtorch then adds the bias before it rounds, not after.
         var rows = input.view(-1, input.shape[2]);
         var q = Heads(TensorMath.Multiply(_query.call(rows), Math.Pow(input.shape[2] / _heads, -0.5)), input);
-        var weights = q.matmul(Heads(_key.call(rows), input).transpose(2, 3)).softmax(-1);
-        var mixed = weights.matmul(Heads(_value.call(rows), input));
+        var weights = BatchProduct.Multiply(q, Heads(_key.call(rows), input), transposed: true).softmax(-1);
+        var mixed = BatchProduct.Multiply(weights, Heads(_value.call(rows), input));
         return _output.call(mixed.transpose(1, 2).reshape(-1, input.shape[2])).view(input.shape).MoveToOuterDisposeScope();
     }
 

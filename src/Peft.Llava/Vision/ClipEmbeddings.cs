@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -37,8 +38,18 @@ public sealed class ClipEmbeddings : nn.Module<Tensor, Tensor>
         ArgumentNullException.ThrowIfNull(input);
         using var scope = NewDisposeScope();
         long side = _patch.shape[^1], tiles = input.shape[0];
-        var patches = nn.functional.conv2d(input, _patch, strides: [side, side]).flatten(2).transpose(1, 2);
+        var patches = input.device_type == DeviceType.CPU && input.dtype == ScalarType.BFloat16 && ProductChoice.For(input.dtype) == ProductEngine.Packed
+            ? MatrixProduct.Linear(Patches(input, side), _patch.flatten(1))
+            : nn.functional.conv2d(input, _patch, strides: [side, side]).flatten(2).transpose(1, 2);
         var token = _class.expand(tiles, 1, -1);
         return (cat([token, patches], 1) + _position).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>(tiles, 3, S, S) as rows of patches, (tiles, P, 3 · side²): the convolution is then a product.</summary>
+    private static Tensor Patches(Tensor input, long side)
+    {
+        long down = input.shape[2] / side, across = input.shape[3] / side;
+        return input.narrow(2, 0, down * side).narrow(3, 0, across * side).reshape(input.shape[0], input.shape[1], down, side, across, side)
+            .permute(0, 2, 4, 1, 3, 5).reshape(input.shape[0], down * across, -1);
     }
 }

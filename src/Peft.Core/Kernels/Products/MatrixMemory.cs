@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 namespace Peft.Core;
 
 /// <summary>What a product's operand is made of.</summary>
-internal enum MatrixElement
+public enum MatrixElement
 {
     /// <summary>float32.</summary>
     Single,
@@ -21,20 +21,32 @@ internal enum MatrixElement
 /// <param name="Columns">Its columns, which lie side by side.</param>
 /// <param name="Stride">Elements from one row to the next.</param>
 /// <param name="Element">The elements' type.</param>
-internal readonly unsafe record struct MatrixMemory(nint Data, long Rows, long Columns, long Stride, MatrixElement Element)
+public readonly unsafe record struct MatrixMemory(nint Data, long Rows, long Columns, long Stride, MatrixElement Element)
 {
     /// <summary>Whether elements are bfloat16.</summary>
     public bool IsHalf => Element == MatrixElement.BFloat16;
 
     /// <summary>The memory of a contiguous CPU tensor, all dimensions but the last taken as rows.</summary>
     /// <param name="tensor">float32, bfloat16 or int8.</param>
+    /// <returns>Valid while the tensor lives.</returns>
+    /// <exception cref="ArgumentException">The tensor is of another dtype, elsewhere or not contiguous.</exception>
     public static MatrixMemory Of(Tensor tensor)
     {
+        ArgumentNullException.ThrowIfNull(tensor);
         long columns = tensor.shape[^1];
         return new((nint)CpuTensor.Pointer(tensor), columns == 0 ? 0 : tensor.numel() / columns, columns, columns, ElementOf(tensor.dtype));
     }
 
+    /// <summary>A part of the matrix.</summary>
+    /// <param name="row">Its first row.</param>
+    /// <param name="rows">Its rows.</param>
+    /// <param name="column">Its first column.</param>
+    /// <param name="columns">Its columns.</param>
+    public MatrixMemory Part(long row, long rows, long column, long columns) => this with { Data = (nint)At(row, column), Rows = rows, Columns = columns };
+
     /// <summary>The address of an element.</summary>
+    /// <param name="row">Its row.</param>
+    /// <param name="column">Its column.</param>
     public void* At(long row, long column) => (byte*)Data + (row * Stride + column) * Size;
 
     private int Size => Element switch

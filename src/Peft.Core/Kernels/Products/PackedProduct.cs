@@ -34,13 +34,19 @@ public static unsafe class PackedProduct
         else Run<MicroKernel256>(terms, result, get_num_threads());
     }
 
-    /// <summary>Computes on the calling thread: for products that are many and small.</summary>
-    /// <param name="terms">What is summed.</param>
-    /// <param name="result">Where it goes.</param>
-    internal static void RunHere(ReadOnlySpan<ProductTerm> terms, in ResultMemory result)
+    /// <summary>Computes one product on the calling thread, for kernels that multiply many small matrices side by side. Calls no torch operator.</summary>
+    /// <param name="left">(rows, depth), float32 or bfloat16.</param>
+    /// <param name="right">(depth, columns), float32 or bfloat16.</param>
+    /// <param name="result">(rows, columns), float32 or bfloat16; written, or added to.</param>
+    /// <param name="form">How the matrices lie.</param>
+    /// <param name="factor">Multiplies the product.</param>
+    public static void Multiply(in MatrixMemory left, in MatrixMemory right, in MatrixMemory result, ProductForm form = ProductForm.None, float factor = 1)
     {
-        if (CpuLevels.Current >= CpuLevel.Avx512) Run<MicroKernel512>(terms, result, 1);
-        else Run<MicroKernel256>(terms, result, 1);
+        IPanelSource panels = form.HasFlag(ProductForm.RightTransposed) ? new RowPanels(right) : new ColumnPanels(right);
+        ProductTerm[] terms = [new(left, panels, factor, form.HasFlag(ProductForm.LeftTransposed))];
+        var target = new ResultMemory(result, Add: form.HasFlag(ProductForm.Add));
+        if (CpuLevels.Current >= CpuLevel.Avx512) Run<MicroKernel512>(terms, target, 1);
+        else Run<MicroKernel256>(terms, target, 1);
     }
 
     /// <summary><c>a bᵀ</c> in integers, exactly: sums of a block of the depth fit into float32's 24 bits, and the blocks are added as integers.</summary>
