@@ -36,7 +36,7 @@ internal static unsafe class LoraProducts
             var output = empty([.. input.shape[..^1], layer.OutFeatures], input.dtype);
             using var bias = layer.BiasTensor?.to(ScalarType.Float32).contiguous();
             PackedProduct.Run(
-                [new(MatrixMemory.Of(x), panels), new(MatrixMemory.Of(hidden), new RowPanels(MatrixMemory.Of(b.contiguous())), (float)scaling)],
+                [new(MatrixMemory.Of(x), panels), new(MatrixMemory.Of(hidden), new RowPanels(MatrixMemory.Of(b.contiguous()), (float)scaling))],
                 new ResultMemory(MatrixMemory.Of(output), bias is null ? 0 : (nint)CpuTensor.Pointer(bias)));
             GC.KeepAlive(layer);
             return output;

@@ -11,6 +11,9 @@ namespace Peft.Core;
 /// <param name="transposed">False for the right-hand side of <c>x Wᵀ</c>, true for that of <c>g W</c>.</param>
 public abstract unsafe class DecodedPanels(long rows, long columns, bool transposed) : IPanelSource
 {
+    /// <summary>Whether it is the right-hand side of <c>g W</c>.</summary>
+    public bool IsTransposed => transposed;
+
     /// <inheritdoc/>
     public long Depth => transposed ? rows : columns;
 

@@ -39,7 +39,7 @@ public static unsafe class MatrixProduct
         if (ProductChoice.IsPacked(x, weight) && CpuTensor.IsKernelReady(target))
         {
             var (left, right) = (x.contiguous(), weight.contiguous());
-            PackedProduct.Run([new(MatrixMemory.Of(left), new RowPanels(MatrixMemory.Of(right)), (float)factor)], new ResultMemory(MatrixMemory.Of(target), Add: true));
+            PackedProduct.Run([new(MatrixMemory.Of(left), new RowPanels(MatrixMemory.Of(right), (float)factor))], new ResultMemory(MatrixMemory.Of(target), Add: true));
         }
         else if (target.dtype == x.dtype) target.addmm_(x, weight.t(), 1, (float)factor);
         else target.copy_(target.to(x.dtype).addmm_(x, weight.t(), 1, (float)factor));
@@ -95,6 +95,7 @@ public static unsafe class MatrixProduct
         ArgumentNullException.ThrowIfNull(right);
         using var scope = NewDisposeScope();
         var left = x.contiguous();
+        if (right is DecodedPanels { IsTransposed: false } decoded && FewRowsProduct.IsFew(left, decoded.Depth)) return FewRowsProduct.Run(left, decoded, bias).MoveToOuterDisposeScope();
         var result = empty([.. x.shape[..^1], right.Columns], x.dtype);
         var wideBias = bias?.to(ScalarType.Float32).contiguous();
         PackedProduct.Run([new ProductTerm(MatrixMemory.Of(left), right)], new ResultMemory(MatrixMemory.Of(result), wideBias is null ? 0 : (nint)CpuTensor.Pointer(wideBias)));

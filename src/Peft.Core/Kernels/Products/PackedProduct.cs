@@ -58,6 +58,11 @@ public static unsafe class PackedProduct
         ArgumentNullException.ThrowIfNull(a);
         ArgumentNullException.ThrowIfNull(b);
         ArgumentNullException.ThrowIfNull(sums);
+        if (a.shape[0] <= FewRowsProduct.MostRows)
+        {
+            FewRowsIntegers.Run(a, b, sums);
+            return;
+        }
         ProductTerm[] terms = [new(MatrixMemory.Of(a), new Int8CodePanels(MatrixMemory.Of(b)))];
         if (CpuLevels.Current >= CpuLevel.Avx512) Run<MicroKernel512>(terms, default, get_num_threads(), sums);
         else Run<MicroKernel256>(terms, default, get_num_threads(), sums);

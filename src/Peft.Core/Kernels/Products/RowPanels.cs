@@ -5,7 +5,9 @@ using System.Runtime.Intrinsics.X86;
 namespace Peft.Core;
 
 /// <summary>Panels of <c>Wᵀ</c>, W lying in memory row after row: the right-hand side of <c>x Wᵀ</c>. Eight rows are transposed at a time.</summary>
-internal sealed unsafe class RowPanels(MatrixMemory weight) : IPanelSource
+/// <param name="weight">W.</param>
+/// <param name="factor">Multiplies W.</param>
+internal sealed unsafe class RowPanels(MatrixMemory weight, float factor = 1) : IPanelSource
 {
     public long Depth => weight.Columns;
 
@@ -24,6 +26,7 @@ internal sealed unsafe class RowPanels(MatrixMemory weight) : IPanelSource
                 else if (weight.IsHalf) Half((ushort*)weight.At(firstColumn + panel * panelWidth + row, firstDepth), weight.Stride, here, depth, target + row, panelWidth);
                 else Single((float*)weight.At(firstColumn + panel * panelWidth + row, firstDepth), weight.Stride, here, depth, target + row, panelWidth);
             }
+            for (long i = 0; factor != 1 && i < (long)panelWidth * depth; i += 8) (Vector256.Load(target + i) * factor).Store(target + i);
         }
     }
 
