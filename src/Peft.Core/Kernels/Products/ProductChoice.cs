@@ -72,6 +72,6 @@ public static class ProductChoice
         if (Forced.Value is not null) return $"{engine} (forced)";
         if (engine == ProductEngine.Packed)
             return $"packed product in float32 ({(dtype == ScalarType.BFloat16 ? $"{level} has no bfloat16 products" : $"faster than libtorch's at {level}")})";
-        return level == CpuLevel.Avx512Bf16 ? "libtorch (the processor has bfloat16 products)" : $"libtorch (level {level})";
+        return level == CpuLevel.Avx512Bf16 ? $"libtorch ({level} has bfloat16 products)" : $"libtorch (level {level})";
     }
 }
