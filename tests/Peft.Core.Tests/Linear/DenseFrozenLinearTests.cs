@@ -11,6 +11,7 @@ public sealed class DenseFrozenLinearTests
     public void Forward_and_input_gradient_equal_an_ordinary_linear()
     {
         using var scope = NewDisposeScope();
+        using var engine = ProductChoice.Force(ProductEngine.Libtorch);      // its operator, its bits
         manual_seed(3);
         var weight = randn(5, 7);
         var bias = randn(5);
