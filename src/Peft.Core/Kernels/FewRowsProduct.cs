@@ -16,10 +16,10 @@ internal static unsafe class FewRowsProduct
 
     private const int Piece = PackedProduct.DepthBlock;
 
-    /// <summary>Whether the kernel takes these operands: on the CPU, of one dtype, at most four rows; float32 only where products are packed.</summary>
+    /// <summary>Whether the kernel takes these operands: on the CPU, at most four rows; other dtypes than bfloat16 only where products are packed.</summary>
     public static bool CanRun(Tensor input, Tensor weight)
-        => IsFew(input, weight.shape[1]) && input.dtype == weight.dtype && CpuTensor.IsKernelReady(input) && CpuTensor.IsKernelReady(weight)
-            && (input.dtype == ScalarType.BFloat16 || ProductChoice.For(input.dtype) == ProductEngine.Packed);
+        => IsFew(input, weight.shape[1]) && CpuTensor.IsKernelReady(input) && CpuTensor.IsKernelReady(weight)
+            && (ProductChoice.IsPacked(input, weight) || (input.dtype == ScalarType.BFloat16 && weight.dtype == ScalarType.BFloat16));
 
     /// <summary>Whether an input has a few rows, and the processor has the instructions.</summary>
     public static bool IsFew(Tensor input, long width) => Fma.IsSupported && Avx2.IsSupported && input.numel() > 0 && input.numel() <= MostRows * width;
@@ -28,13 +28,14 @@ internal static unsafe class FewRowsProduct
     /// <param name="input">(..., in).</param>
     /// <param name="weight">(out, in).</param>
     /// <param name="bias">(out), or null.</param>
+    /// <param name="dtype">That of the result; null for the input's.</param>
     /// <returns>A fresh (..., out) tensor.</returns>
-    public static Tensor Run(Tensor input, Tensor weight, Tensor? bias)
+    public static Tensor Run(Tensor input, Tensor weight, Tensor? bias, ScalarType? dtype = null)
     {
         var memory = MatrixMemory.Of(weight);
         return memory.IsHalf
-            ? Run(input, weight.shape[0], weight.shape[1], bias, (x, row, rows, sums) => Dots<Half256>(x, memory.At(row, 0), 0, memory.Columns, memory.Columns, rows, sums))
-            : Run(input, weight.shape[0], weight.shape[1], bias, (x, row, rows, sums) => Dots<Single256>(x, memory.At(row, 0), 0, memory.Columns, memory.Columns, rows, sums));
+            ? Run(input, weight.shape[0], weight.shape[1], bias, dtype ?? input.dtype, (x, row, rows, sums) => Dots<Half256>(x, memory.At(row, 0), 0, memory.Columns, memory.Columns, rows, sums))
+            : Run(input, weight.shape[0], weight.shape[1], bias, dtype ?? input.dtype, (x, row, rows, sums) => Dots<Single256>(x, memory.At(row, 0), 0, memory.Columns, memory.Columns, rows, sums));
     }
 
     /// <summary>The product with a weight that decodes its rows.</summary>
@@ -43,7 +44,7 @@ internal static unsafe class FewRowsProduct
     /// <param name="bias">(out), or null.</param>
     /// <returns>A fresh (..., out) tensor.</returns>
     public static Tensor Run(Tensor input, DecodedPanels weight, Tensor? bias)
-        => Run(input, weight.Columns, weight.Depth, bias, (x, row, rows, sums) =>
+        => Run(input, weight.Columns, weight.Depth, bias, input.dtype, (x, row, rows, sums) =>
         {
             float* decoded = stackalloc float[Piece];
             long width = weight.Depth;
@@ -57,10 +58,10 @@ internal static unsafe class FewRowsProduct
 
     private delegate void RowProducts(float* x, long row, int rows, float* sums);
 
-    private static Tensor Run(Tensor input, long outputs, long width, Tensor? bias, RowProducts products)
+    private static Tensor Run(Tensor input, long outputs, long width, Tensor? bias, ScalarType dtype, RowProducts products)
     {
         int rows = (int)(input.numel() / width);
-        var result = empty([.. input.shape[..^1], outputs], input.dtype);
+        var result = empty([.. input.shape[..^1], outputs], dtype);
         using var wideBias = bias?.to(ScalarType.Float32).contiguous();
         float* b = wideBias is null ? null : (float*)CpuTensor.Pointer(wideBias);
         var (source, target) = (MatrixMemory.Of(input), MatrixMemory.Of(result));

@@ -18,6 +18,7 @@ internal static unsafe class LoraProducts
         a = a.contiguous();
         // Widening a bfloat16 input happens while it is packed; rounding a float32 one does not.
         var left = a.dtype == ScalarType.Float32 && ProductChoice.IsPacked(x, a) ? x : x.to(a.dtype);
+        if (ProductChoice.IsPacked(left, a) && FewRowsProduct.CanRun(left.contiguous(), a)) return FewRowsProduct.Run(left.contiguous(), a, null, a.dtype);
         return ProductChoice.IsPacked(left, a) ? Packed(left, new RowPanels(MatrixMemory.Of(a)), a.dtype, 1) : left.matmul(a.t());
     }
 

@@ -129,7 +129,11 @@ public sealed class FourBitLinear : FrozenLinear
         var x = input.to(compute);
         var bias = _bias?.to(compute);
         Tensor result;
-        if (x.numel() == InFeatures && CanMultiplyPacked())
+        if (CanMultiplyFewRows(x.numel() / InFeatures))
+        {
+            result = MultiplyFewRows(x.contiguous(), compute, bias).view([.. input.shape[..^1], OutFeatures]);
+        }
+        else if (x.numel() == InFeatures && CanMultiplyPacked())
         {
             result = MultiplyPacked(x, compute, bias).view([.. input.shape[..^1], OutFeatures]);
         }
@@ -229,6 +233,20 @@ public sealed class FourBitLinear : FrozenLinear
         if (through != compute && compute == ScalarType.BFloat16) return null;
         return new FourBitPanels(
             (byte*)CpuTensor.Pointer(_codes), SimdKernels.Pointers(Scales), OutFeatures, InFeatures, BlockSize, _table, FloatElements.KindOf(through), transposed);
+    }
+
+    private bool CanMultiplyFewRows(long rows)
+        => _codes.device_type == DeviceType.CPU && KernelSelection.Current >= KernelLevel.Avx2 && (rows == 1 ? CpuLevels.Current < CpuLevel.Avx512 : ProductChoice.For(ScalarType.BFloat16) == ProductEngine.Packed)
+            && FourBitFewRows.CanRun(rows, InFeatures, BlockSize);
+
+    private unsafe Tensor MultiplyFewRows(Tensor x, ScalarType compute, Tensor? bias)
+    {
+        int rows = (int)(x.numel() / InFeatures);
+        var (wide, target) = (x.to(ScalarType.Float32), empty([rows, OutFeatures], ScalarType.Float32));
+        FourBitFewRows.Run(
+            (byte*)CpuTensor.Pointer(_codes), SimdKernels.Pointers(Scales), OutFeatures, InFeatures, BlockSize, _table, FloatElements.KindOf(compute),
+            (float*)CpuTensor.Pointer(wide), rows, (float*)CpuTensor.Pointer(target));
+        return (bias is null ? target : target.add_(bias.to(ScalarType.Float32))).to(compute);
     }
 
     private bool CanMultiplyPacked()

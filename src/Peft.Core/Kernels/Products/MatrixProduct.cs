@@ -39,6 +39,12 @@ public static unsafe class MatrixProduct
         if (ProductChoice.IsPacked(x, weight) && CpuTensor.IsKernelReady(target))
         {
             var (left, right) = (x.contiguous(), weight.contiguous());
+            if (FewRowsProduct.CanRun(left, right))
+            {
+                using Scalar scale = factor;
+                target.add_(FewRowsProduct.Run(left, right, null, ScalarType.Float32), scale);
+                return;
+            }
             PackedProduct.Run([new(MatrixMemory.Of(left), new RowPanels(MatrixMemory.Of(right), (float)factor))], new ResultMemory(MatrixMemory.Of(target), Add: true));
         }
         else if (target.dtype == x.dtype) target.addmm_(x, weight.t(), 1, (float)factor);
