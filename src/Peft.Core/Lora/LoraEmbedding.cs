@@ -82,7 +82,7 @@ public sealed class LoraEmbedding : LoraLayer
     internal override Tensor OverWeight(Tensor factor) => factor.view(1, -1);
 
     private Tensor Product(LoraAdapter adapter, Tensor indices)
-        => FrozenEmbedding.Rows(adapter.A.t(), indices, _padding).matmul(adapter.B.t()) * adapter.Scaling;
+        => MatrixProduct.Linear(FrozenEmbedding.Rows(adapter.A.t(), indices, _padding), adapter.B) * adapter.Scaling;
 
     private Tensor ForwardBySample(Tensor input, SampleAdapters samples)
     {

@@ -1,3 +1,4 @@
+using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -27,8 +28,24 @@ public static class CausalAttention
         var k = Rectangle(key, layout, rows, group);
         var v = Rectangle(value, layout, rows, group);
         using var mask = ragged ? Mask(layout, query.device) : null;
-        var o = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_casual: !ragged).transpose(1, 2).flatten(0, 1);
+        var o = Attend(q, k, v, mask, causal: !ragged).transpose(1, 2).flatten(0, 1);
         return (rows is null ? o.contiguous() : o.index_select(0, rows)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>libtorch's attention operator; in float32 where the processor has no bfloat16 products, which the operator would need.</summary>
+    /// <param name="query">(B, H, T, d).</param>
+    /// <param name="key">(B, H, S, d).</param>
+    /// <param name="value">(B, H, S, d).</param>
+    /// <param name="mask">BOOL, or null.</param>
+    /// <param name="causal">Whether a token sees those up to itself alone.</param>
+    /// <returns>(B, H, T, d) in the dtype of <paramref name="query"/>, in the current dispose scope.</returns>
+    internal static Tensor Attend(Tensor query, Tensor key, Tensor value, Tensor? mask, bool causal)
+    {
+        bool widen = query.device_type == DeviceType.CPU && query.dtype == ScalarType.BFloat16 && ProductChoice.For(query.dtype) == ProductEngine.Packed;
+        if (!widen) return nn.functional.scaled_dot_product_attention(query, key, value, mask, is_casual: causal);
+        using var scope = NewDisposeScope();
+        return nn.functional.scaled_dot_product_attention(
+            query.to(ScalarType.Float32), key.to(ScalarType.Float32), value.to(ScalarType.Float32), mask, is_casual: causal).to(query.dtype).MoveToOuterDisposeScope();
     }
 
     /// <summary>The row of the rectangular form that each packed row has.</summary>

@@ -123,6 +123,6 @@ public sealed class KeyValueCache : IDisposable
         var q = query.transpose(0, 1).unsqueeze(0);
         bool causal = Remember && before == 0;
         var mask = causal || !Remember ? null : ones(length, keys.shape[1], ScalarType.Bool, query.device).tril(before);
-        return nn.functional.scaled_dot_product_attention(q, k, v, mask, is_casual: causal).squeeze(0).transpose(0, 1);
+        return CausalAttention.Attend(q, k, v, mask, causal).squeeze(0).transpose(0, 1);
     }
 }
