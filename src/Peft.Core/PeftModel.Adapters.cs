@@ -24,7 +24,7 @@ public sealed partial class PeftModel
         using var change = Change();
         CheckNew(adapter, config);
         var plan = AdapterPlan.For(BaseModel, config);
-        if (plan.Unmatched.Count > 0) throw new InvalidLoraConfigException([.. plan.Unmatched.Select(u => $"{u} matches nothing in the model")]);
+        if (plan.Unmatched.Count > 0) throw new TargetNotFoundException(plan.Unmatched, plan.Present);
         foreach (var target in plan.Targets)
         {
             if (target.Rank > Math.Max(target.InFeatures, target.OutFeatures))

@@ -35,7 +35,7 @@ public sealed partial class PeftModel : IDisposable
         BaseFingerprint = (model as IFingerprintedBase)?.BaseFingerprint;
         _names = new ModelNames(model);
         if (_names.Hosts().FirstOrDefault() is { } host)
-            throw new AdapterStateException($"The model carries adapters already ({string.Join(", ", host.AdapterNames)} at {host.ModulePath}). Use AddAdapter of its PeftModel, or unload them first.");
+            throw new AdapterStateException($"The model carries adapters already ({string.Join(", ", host.AdapterNames)} at {host.ModulePath}). Add others by AddAdapter or LoadAdapter of the PeftModel that is there, or unload them first (dispose it).");
         foreach (var (_, parameter) in model.named_parameters())
         {
             _found.Add((parameter, parameter.requires_grad));

@@ -65,7 +65,7 @@ public sealed class PeftModelTests
     {
         using var net = new TinyNet();
         using var peft = net.GetPeftModel(Config);
-        Assert.Equal("The model carries adapters already (default at first). Use AddAdapter of its PeftModel, or unload them first.",
+        Assert.Equal("The model carries adapters already (default at first). Add others by AddAdapter or LoadAdapter of the PeftModel that is there, or unload them first (dispose it).",
             Assert.Throws<AdapterStateException>(() => net.GetPeftModel(Config)).Message);
         Assert.Equal(6, peft.TrainableParameters().Count());
     }

@@ -5,6 +5,7 @@ using Peft.TrainingProbe;
 // train FOLDER STEPS OPTIMIZER: trains to the end and saves, from the newest checkpoint in the folder on; says where it is, so that it can be killed there.
 // interrupt FOLDER STEPS: trains until Ctrl-C. full FOLDER STEPS OUTPUT: trains on a small disk that is full after step 3, makes room, saves and ends in OUTPUT.
 // logs FOLDER OUTPUT: writes logs on a small disk that fills up. steps COUNT: trains many steps; fails if tensors are left or resident memory grows by more than 1 %.
+// tiny: makes a tiny model, or prints why libtorch does not load.
 switch (args)
 {
     case ["train", var folder, var steps, var optimizer]:
@@ -37,10 +38,21 @@ switch (args)
     case ["logs", var folder, var output]:
         FullDiskLogs.Write(folder, output);
         return 0;
+    case ["tiny"]:
+        try
+        {
+            using var tiny = TinyLlava.Create();
+            return 0;
+        }
+        catch (LibtorchNotLoadedException e)
+        {
+            Console.WriteLine(e.Message);
+            return 1;
+        }
     case ["steps", var steps]:
         return LongRun.Train(int.Parse(steps));
     default:
-        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER | interrupt FOLDER STEPS | full FOLDER STEPS OUTPUT | logs FOLDER OUTPUT | steps COUNT");
+        Console.Error.WriteLine("usage: Peft.TrainingProbe train FOLDER STEPS OPTIMIZER | interrupt FOLDER STEPS | full FOLDER STEPS OUTPUT | logs FOLDER OUTPUT | tiny | steps COUNT");
         return 2;
 }
 

@@ -65,6 +65,9 @@ public sealed record AdapterPlan
     /// <summary>Entries of the settings that match nothing: <c>rank_pattern['q']</c>, <c>target_modules 'qproj'</c>, …</summary>
     public IReadOnlyList<string> Unmatched { get; }
 
+    /// <summary>The last parts of the paths of all modules that can carry LoRA.</summary>
+    internal IReadOnlyList<string> Present { get; private init; } = [];
+
     /// <summary>Elements of all A and B.</summary>
     public long Parameters => Targets.Sum(t => t.Parameters);
 
@@ -119,7 +122,7 @@ public sealed record AdapterPlan
         var parts = model as IAdapterTargets;
         string? tiedModule = EmbeddingTies.OfModules(parts, config, toSave), tiedTokens = EmbeddingTies.OfTokens(parts, config, tokens);
         var unmatched = matcher.UnusedTargets.Select(t => $"target_modules '{t}'").Concat(UnusedParameters(config, fitting)).Concat(matcher.UnusedKeys).Order(StringComparer.Ordinal);
-        return new AdapterPlan(targets, toSave, tiedModule, tokens, tiedTokens, [.. unmatched]);
+        return new AdapterPlan(targets, toSave, tiedModule, tokens, tiedTokens, [.. unmatched]) { Present = Ends(fitting) };
     }
 
     /// <summary>A line for each layer and the sum.</summary>

@@ -9,6 +9,7 @@ public static unsafe class PeftEnvironment
 {
     private static readonly string[] LibraryNames = ["c10", "torch_cpu", "torch_cuda", "torch", "LibTorchSharp"];
     private static readonly string[] SystemFamilies = ["GLIBC", "GLIBCXX", "CXXABI"];
+    private static volatile bool _loaded;
 
     /// <summary>The CPU libtorch package of this machine.</summary>
     public static string LibtorchPackage => "libtorch-cpu-" + NativeRuntime.PortableRuntimeIdentifier;
@@ -48,8 +49,10 @@ public static unsafe class PeftEnvironment
     /// <exception cref="LibtorchNotLoadedException">It cannot be loaded.</exception>
     public static void EnsureLibtorch()
     {
+        if (_loaded) return;
         NativeRuntime.Initialize();
         if (TryLoad() is not null) throw new LibtorchNotLoadedException(Diagnose());
+        _loaded = true;
     }
 
     /// <returns>Null if libtorch is loaded, otherwise why not.</returns>

@@ -36,4 +36,20 @@ public sealed record LlavaLoadOptions
 
     /// <summary>How linear layers are stored; null for dense. Asked for every linear layer, in place of <see cref="Quantization"/>.</summary>
     public LinearStorage? Storage { get; init; }
+
+    /// <summary>Throws if there are values that nothing can be loaded with.</summary>
+    /// <exception cref="InvalidConfigurationException">All of them.</exception>
+    internal void ThrowIfInvalid()
+    {
+        var problems = new List<string>();
+        foreach (var (name, dtype) in new[] { (nameof(Dtype), Dtype), (nameof(ProjectorDtype), ProjectorDtype) })
+        {
+            if (dtype is { } wanted && wanted is not (torch.ScalarType.Float16 or torch.ScalarType.BFloat16 or torch.ScalarType.Float32 or torch.ScalarType.Float64))
+                problems.Add($"{name} is {wanted}, in which no model computes; choose Float32, BFloat16 or Float16, and Quantization for weights in 4 or 8 bits");
+        }
+        if (Device?.type == DeviceType.CUDA && !torch.cuda.is_available())
+            problems.Add("Device is CUDA, and this process has none; reference TorchSharp-cuda-windows or TorchSharp-cuda-linux in place of the CPU's libtorch on a machine with "
+                + "an NVIDIA driver (PeftEnvironment.Diagnose() tells what was found), or leave Device null for the CPU");
+        if (problems.Count > 0) throw new InvalidConfigurationException(nameof(LlavaLoadOptions), problems, "Correct the options.");
+    }
 }

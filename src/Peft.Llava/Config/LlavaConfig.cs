@@ -126,6 +126,7 @@ public sealed record LlavaConfig
     /// <param name="folder">A checkpoint folder, or the file itself.</param>
     /// <returns>The configuration.</returns>
     /// <exception cref="InvalidConfigurationException">The file is missing, is no JSON object, or holds values that cannot be used.</exception>
+    /// <exception cref="CheckpointException">There is no such folder.</exception>
     public static LlavaConfig Load(string folder) => LlavaConfigJson.Load(folder);
 
     /// <summary>Reads a configuration document.</summary>

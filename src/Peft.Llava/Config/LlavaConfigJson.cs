@@ -11,6 +11,7 @@ internal static class LlavaConfigJson
 
     public static LlavaConfig Load(string folder)
     {
+        if (!Directory.Exists(folder) && !File.Exists(folder)) throw new CheckpointException(folder, "there is no such folder", HubName.NextStep(folder));
         string path = Directory.Exists(folder) ? Path.Combine(folder, "config.json") : folder;
         return Parse(ReadObject(path), path);
     }
@@ -18,6 +19,7 @@ internal static class LlavaConfigJson
     /// <summary>Sizes of a tower from the <c>config.json</c> of its folder (a CLIP vision model, or a full CLIP with a nested <c>vision_config</c>).</summary>
     public static VisionConfig LoadVision(string folder)
     {
+        if (!Directory.Exists(folder)) throw new VisionTowerNotFoundException("--vision_tower", folder, [Path.GetFullPath(folder)]);
         string path = Path.Combine(folder, "config.json");
         var problems = new List<string>();
         var fields = new JsonFields(ReadObject(path), problems);

@@ -8,9 +8,10 @@ public sealed class InvalidConfigurationException : PeftException
     /// <summary>Creates the exception.</summary>
     /// <param name="source">The file or object the values come from.</param>
     /// <param name="problems">One sentence per problem.</param>
-    public InvalidConfigurationException(string source, IReadOnlyList<string> problems)
+    /// <param name="nextStep">What to do, a whole sentence; null for a file's.</param>
+    public InvalidConfigurationException(string source, IReadOnlyList<string> problems, string? nextStep = null)
         : base($"{source}: {problems.Count} value(s) cannot be used.\n  " + string.Join("\n  ", problems)
-            + "\nCorrect the file, or pass corrected values with LlavaLoadOptions.Config.")
+            + "\n" + (nextStep ?? "Correct the file, or pass corrected values with LlavaLoadOptions.Config."))
     {
         SourceFile = source;
         Problems = problems;

@@ -11,7 +11,8 @@ public sealed class VisionTowerNotFoundException : PeftException
     /// <param name="tried">The folders looked for.</param>
     public VisionTowerNotFoundException(string checkpoint, string tower, IReadOnlyList<string> tried)
         : base($"{checkpoint}: the vision tower '{tower}' is no folder with a config.json. Looked for: {string.Join(", ", tried)}. "
-            + "Download it (a CLIP folder such as openai/clip-vit-large-patch14-336) and name it with LlavaLoadOptions.VisionTower.")
+            + "Download it (a CLIP folder, for example `hf download openai/clip-vit-large-patch14-336 --local-dir clip-vit-large-patch14-336`) and name it with "
+            + "LlavaLoadOptions.VisionTower, or --vision_tower on the command line.")
     {
         Checkpoint = checkpoint;
         Tower = tower;

@@ -12,7 +12,8 @@ public sealed partial class LlavaModel
     /// <param name="folder">The folder, with a <c>config.json</c>.</param>
     /// <param name="options">How to read it; null for stored dtypes, memory-mapped.</param>
     /// <returns>A frozen model in evaluation mode; the caller disposes it.</returns>
-    /// <exception cref="InvalidConfigurationException">A configuration holds values that cannot be used.</exception>
+    /// <exception cref="InvalidConfigurationException">A configuration or the options hold values that cannot be used.</exception>
+    /// <exception cref="CheckpointException">There is no such folder.</exception>
     /// <exception cref="VisionTowerNotFoundException">The vision tower's folder is not where the configuration says.</exception>
     /// <exception cref="CheckpointMismatchException">Tensors are missing, unexpected, or of another shape.</exception>
     /// <exception cref="LibtorchNotLoadedException">libtorch cannot be loaded; the message holds the whole diagnosis.</exception>
@@ -20,7 +21,9 @@ public sealed partial class LlavaModel
     {
         // Asked first: TorchSharp's own message blames a missing package, whatever the cause.
         PeftEnvironment.EnsureLibtorch();
-        return LlavaLoader.Load(folder, options ?? new LlavaLoadOptions());
+        options ??= new LlavaLoadOptions();
+        options.ThrowIfInvalid();
+        return LlavaLoader.Load(folder, options);
     }
 
     /// <summary>Builds a model over given tensors.</summary>
@@ -53,9 +56,16 @@ public sealed partial class LlavaModel
     /// <param name="dtype">The dtype of the weights; null for float32.</param>
     /// <param name="storage">How linear layers are stored; null for dense.</param>
     /// <returns>A frozen model in evaluation mode; the caller disposes it.</returns>
+    /// <exception cref="LibtorchNotLoadedException">libtorch cannot be loaded; the message holds the whole diagnosis.</exception>
     public static LlavaModel CreateRandom(LlavaConfig config, long seed, ScalarType? dtype = null, LinearStorage? storage = null)
     {
         ArgumentNullException.ThrowIfNull(config);
+        PeftEnvironment.EnsureLibtorch();
+        return Random(config, seed, dtype, storage);
+    }
+
+    private static LlavaModel Random(LlavaConfig config, long seed, ScalarType? dtype, LinearStorage? storage)
+    {
         using var scope = NewDisposeScope();
         using var generator = new Generator((ulong)seed);
         var state = new Dictionary<string, Tensor>();

@@ -23,6 +23,7 @@ public sealed partial class LLaVATrainer : IDisposable
     private readonly Evaluator _evaluator;
     private readonly IProcessGroup _group;
     private readonly GradientExchange _exchange;
+    private EvaluationSource? _evaluated;
     private bool _began;
     private bool _moved;
     private StepBoundary? _boundary;
@@ -71,6 +72,13 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <exception cref="TrainingDataException">There are no samples, or no full batch.</exception>
     public LLaVATrainer(LlavaModel model, ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
         : this(model, null, data, options, observers)
+    {
+    }
+
+    /// <summary>Creates a trainer of a model without adapters on a data set, encoded for the model: stage 1 (the projector alone) or full fine-tuning.</summary>
+    /// <inheritdoc cref="LLaVATrainer(LlavaModel, ITrainingData, TrainingOptions, IReadOnlyList{ITrainingObserver})"/>
+    public LLaVATrainer(LlavaModel model, LlavaDataset data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
+        : this(model, DataFor(model, data, options), options, observers)
     {
     }
 
@@ -176,6 +184,7 @@ public sealed partial class LLaVATrainer : IDisposable
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one; it starts from the weights as they are now.");
         if (EvaluationSource.Problems(Evaluation, Options.Evaluation) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
         _began = true;
+        _evaluated = Evaluation is { Dataset: { } samples } ? Evaluation with { Data = DataFor(Model, samples, Options), Dataset = null } : Evaluation;
         if (GroupAgreement.Problems(_group, Settings()) is { Count: > 0 } differences) throw new TrainingOptionsException(differences);
         if (Saves)
         {
@@ -268,7 +277,7 @@ public sealed partial class LLaVATrainer : IDisposable
     private EvaluationReport? Evaluate(PlannedStep step, double loss, CancellationToken cancellation)
     {
         using var random = TorchSeed.Keep();
-        return _evaluator.After(step, loss, _plan.TotalSteps, Model, Evaluation, cancellation);
+        return _evaluator.After(step, loss, _plan.TotalSteps, Model, _evaluated, cancellation);
     }
 
     private StepResult Run(TrainStep step, StepWork work, CancellationToken cancellation)
@@ -324,6 +333,8 @@ public sealed partial class LLaVATrainer : IDisposable
 
     private static LlavaTrainingData DataFor(LlavaModel model, LlavaDataset data, TrainingOptions options)
     {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(data);
         ArgumentNullException.ThrowIfNull(options);
         return new LlavaTrainingData(data, model.Config, options.MaxLength);
     }

@@ -36,14 +36,17 @@ public sealed class AdapterPlanTests
         Assert.StartsWith("trainable_token_indices [embed_tokens] matches none", e.Message);
     }
 
-    [Fact]
+    [Fact, Trait("Fault", "use-2")]
     public void One_unknown_target_among_known_ones_is_an_error()
     {
         using var net = new TinyNet();
-        var e = Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(Config with { TargetModules = ["first", "qproj"] }));
-        Assert.Equal("LoraConfig: target_modules 'qproj' matches nothing in the model.", e.Message);
-        e = Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(Config with { RankPattern = new Dictionary<string, int> { ["q"] = 2 }, AlphaPattern = new Dictionary<string, double> { ["v"] = 2 } }));
-        Assert.Equal("LoraConfig: alpha_pattern['v'] matches nothing in the model; rank_pattern['q'] matches nothing in the model.", e.Message);
+        const string Present = "Names present: 0, 1, down, first, narrow, up.";
+        var e = Assert.Throws<TargetNotFoundException>(() => net.GetPeftModel(Config with { TargetModules = ["up", "frist"] }));
+        Assert.Equal($"target_modules 'frist' matches nothing in the model. {Present} Probably meant: first for frist.", e.Message);
+        Assert.Equal(("target_modules", "target_modules 'frist'"), (e.Field, Assert.Single(e.Wanted)));
+        e = Assert.Throws<TargetNotFoundException>(() => net.GetPeftModel(Config with { RankPattern = new Dictionary<string, int> { ["q"] = 2 }, AlphaPattern = new Dictionary<string, double> { ["v"] = 2 } }));
+        Assert.Equal($"alpha_pattern['v'] matches nothing in the model; rank_pattern['q'] matches nothing in the model. {Present}", e.Message);
+        Assert.Equal("alpha_pattern", e.Field);
     }
 
     [Fact]
@@ -61,8 +64,8 @@ public sealed class AdapterPlanTests
     public void A_parameter_that_is_no_weight_of_a_layer_is_not_passed_over(string parameter)
     {
         using var net = new TinyNet();
-        Assert.Equal($"LoraConfig: target_parameters '{parameter}' matches nothing in the model.",
-            Assert.Throws<InvalidLoraConfigException>(() => net.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = [], TargetParameters = ["first.weight", parameter] })).Message);
+        Assert.StartsWith($"target_parameters '{parameter}' matches nothing in the model. Names present: 0, 1, down, first, narrow, up.",
+            Assert.Throws<TargetNotFoundException>(() => net.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = [], TargetParameters = ["first.weight", parameter] })).Message);
     }
 
     [Theory]

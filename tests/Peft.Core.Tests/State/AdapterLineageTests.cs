@@ -74,7 +74,7 @@ public sealed class AdapterLineageTests : IDisposable
     {
         var (x, _) = SaveParent();
         var plain = _net.call(x);
-        Assert.Equal("target_modules [frist] matches none of the 6 fitting modules. Names present: 0, 1, down, first, narrow, up.",
+        Assert.Equal("target_modules [frist] matches none of the 6 fitting modules. Names present: 0, 1, down, first, narrow, up. Probably meant: first for frist.",
             Assert.Throws<TargetNotFoundException>(() => PeftModel.TrainOn(_net, _folder, TrainOnMode.StackNew, Config with { TargetModules = ["frist"] })).Message);
         TensorAssert.Equal(plain, _net.call(x), "output");
         _net.GetPeftModel(Config).Dispose();   // no adapters are left on it

@@ -47,6 +47,22 @@ public sealed class LlavaDatasetTests : IDisposable
         Assert.Null(e.Faults[0].Line);
     }
 
+    [Theory, Trait("Fault", "use-2")]
+    [InlineData("""{"id": "a", "conversation": []}""", "it has no conversations (the nearest key is 'conversation')")]
+    [InlineData("""{"id": "a", "Conversatoins": []}""", "it has no conversations (the nearest key is 'Conversatoins')")]
+    [InlineData("""{"id": "a", "messages": [{"role": "user", "content": "x"}]}""",
+        "it has no conversations but messages, the form of chat services (write \"conversations\": [{\"from\": \"human\", \"value\": \"...\"}, {\"from\": \"gpt\", \"value\": \"...\"}], and the picture's file as \"image\"; read are LLaVA's JSON, JSON Lines of such records, and ScienceQA)")]
+    [InlineData("""{"id": "a", "conversations": [{"from": "human", "values": "x"}]}""", "turn 0 has no 'value' (the nearest key is 'values')")]
+    [InlineData("""{"id": "a", "conversations": [{"role": "user", "content": "x"}]}""", "turn 0 has no 'from' (it has role or content, the form of chat services; write from, human or gpt, and value)")]
+    [InlineData("""{"id": "a", "conversations": [{"from": "human", "content": "x"}]}""", "turn 0 has no 'value' (it has role or content, the form of chat services; write from, human or gpt, and value)")]
+    [InlineData("""{"id": "a", "images": "a.png", "conversations": [{"from": "human", "value": "<image> x"}, {"from": "gpt", "value": "y"}]}""",
+        "it has 0 image(s) but 1 <image> placeholder(s) (write one placeholder per image, or correct its image field); it has no 'image', and the nearest key is 'images'")]
+    public void A_key_that_is_probably_misspelt_and_another_form_are_named(string record, string problem)
+    {
+        string path = _data.File("train.json", $"[{record}]");
+        Assert.EndsWith($"a (record 0): {problem}", Assert.Throws<DataFileException>(() => LlavaDataset.FromJson(path, null, TinyData.Processor)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void All_malformed_records_are_named_at_once()
     {

@@ -99,7 +99,7 @@ public sealed class MemoryEstimateTests
         Assert.Contains("BatchSize 0 is not positive", error.Message);
         Assert.Contains("a sample has no tokens; set TokensPerSample or MaxLength", error.Message);
         Assert.Equal("target_modules [qproj] matches none of the 372 fitting modules. Names present: 0, 2, down_proj, embed_tokens, fc1, fc2, gate_proj, k_proj, lm_head, o_proj, out_proj, q_proj, "
-            + "up_proj, v_proj.",
+            + "up_proj, v_proj. Probably meant: q_proj for qproj.",
             Assert.Throws<TargetNotFoundException>(() => Llava7B.EstimateMemory(Options, new MemoryAssumptions { Lora = Lora(8) with { TargetModules = ["qproj"] } })).Message);
     }
 

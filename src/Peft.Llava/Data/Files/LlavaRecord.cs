@@ -9,7 +9,7 @@ internal static class LlavaRecord
     public static LlavaSample Read(JsonElement record, int index, RecordChecks checks)
     {
         if (record.ValueKind != JsonValueKind.Object) throw new MalformedRecord(RecordProblem.NotAnObject, $"it is {JsonFieldReader.Kind(record)}, not an object");
-        if (!record.TryGetProperty("conversations", out var conversations)) throw new MalformedRecord(RecordProblem.MissingField, "it has no conversations");
+        if (!record.TryGetProperty("conversations", out var conversations)) throw new MalformedRecord(RecordProblem.MissingField, "it has no conversations" + Hint(record));
         if (conversations.ValueKind != JsonValueKind.Array)
             throw new MalformedRecord(RecordProblem.WrongType, $"conversations is {JsonFieldReader.Kind(conversations)}, not an array");
         var turns = new List<ConversationTurn>();
@@ -19,7 +19,14 @@ internal static class LlavaRecord
         if (record.TryGetProperty("id", out var id) && id.ValueKind is not (JsonValueKind.String or JsonValueKind.Number or JsonValueKind.Null))
             throw new MalformedRecord(RecordProblem.WrongType, $"id is {JsonFieldReader.Kind(id)}, not a text or a number");
         var sample = new LlavaSample(index, IdOf(record) ?? $"#{index}", Images(record), turns);
-        RecordCheck.Check(sample, checks);
+        try
+        {
+            RecordCheck.Check(sample, checks);
+        }
+        catch (MalformedRecord e) when (e.Kind == RecordProblem.PlaceholderCount && !record.TryGetProperty("image", out _) && Near(record, "image") is { } near)
+        {
+            throw new MalformedRecord(e.Kind, $"{e.Message}; it has no 'image', and the nearest key is '{near}'");
+        }
         return sample;
     }
 
@@ -39,9 +46,32 @@ internal static class LlavaRecord
     {
         if (turn.ValueKind != JsonValueKind.Object)
             throw new MalformedRecord(RecordProblem.WrongType, $"turn {place} is {JsonFieldReader.Kind(turn)}, not an object");
-        if (!turn.TryGetProperty(name, out var value)) throw new MalformedRecord(RecordProblem.MissingField, $"turn {place} has no '{name}'");
+        if (!turn.TryGetProperty(name, out var value)) throw new MalformedRecord(RecordProblem.MissingField, $"turn {place} has no '{name}'{TurnHint(turn, name)}");
         return JsonFieldReader.Text(value, $"'{name}' of turn {place}", $"'{name}' of turn {place} is");
     }
+
+    private static string? Near(JsonElement record, string name)
+    {
+        try
+        {
+            return NearestText.FindNear(name, record.EnumerateObject().Select(p => p.Name));
+        }
+        catch (InvalidOperationException)
+        {
+            return null;        // a key that holds half of a surrogate pair
+        }
+    }
+
+    private static string Hint(JsonElement record)
+        => Near(record, "conversations") is { } near ? $" (the nearest key is '{near}')"
+            : record.TryGetProperty("messages", out _) ? " but messages, the form of chat services (write \"conversations\": [{\"from\": \"human\", \"value\": \"...\"}, {\"from\": \"gpt\", \"value\": \"...\"}], and the picture's file as \"image\"; "
+                + "read are LLaVA's JSON, JSON Lines of such records, and ScienceQA)"
+            : "";
+
+    private static string TurnHint(JsonElement turn, string name)
+        => Near(turn, name) is { } near ? $" (the nearest key is '{near}')"
+            : turn.TryGetProperty(name == "from" ? "role" : "content", out _) ? " (it has role or content, the form of chat services; write from, human or gpt, and value)"
+            : "";
 
     private static List<string> Images(JsonElement record)
     {

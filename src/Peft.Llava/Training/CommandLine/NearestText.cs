@@ -7,6 +7,11 @@ internal static class NearestText
     public static string Find(string name, IEnumerable<string> candidates)
         => candidates.MinBy(known => Distance(name, known) - CommonStart(name, known) / 2.0)!;
 
+    /// <summary>The same, if it has few slips for its length, capitals aside; else null.</summary>
+    public static string? FindNear(string name, IEnumerable<string> candidates)
+        => candidates.Where(known => Distance(name.ToUpperInvariant(), known.ToUpperInvariant()) <= Math.Max(1, name.Length / 4))
+            .MinBy(known => Distance(name, known));
+
     private static int CommonStart(string a, string b) => a.Zip(b).TakeWhile(pair => pair.First == pair.Second).Count();
 
     /// <summary>Edit distance (Levenshtein).</summary>

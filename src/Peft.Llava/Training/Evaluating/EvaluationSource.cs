@@ -6,6 +6,9 @@ public sealed record EvaluationSource
     /// <summary>Samples that are not trained on, for the metric <c>loss</c>; null for none.</summary>
     public ITrainingData? Data { get; init; }
 
+    /// <summary>The same as a data set, which the trainer encodes for its model, as it does with the samples it trains on; null for none.</summary>
+    public LlavaDataset? Dataset { get; init; }
+
     /// <summary>
     /// Scores by name. The model is in evaluation mode, without gradients, and what a score draws from torch's generator is put back.
     /// </summary>
@@ -33,11 +36,12 @@ public sealed record EvaluationSource
             if (source is not null) problems.Add("Evaluation is given to the trainer, and Evaluation.Strategy is None; set it to Steps or Epoch");
             return problems;
         }
+        if (source is { Data: not null, Dataset: not null }) problems.Add("the evaluation has Data and a Dataset; give one of them");
         string[] reserved = [EvaluationOptions.Loss, EvaluationOptions.TrainLoss];
         problems.AddRange(source?.Scores.Keys.Where(reserved.Contains).Select(name => $"a score is named '{name}', which is a metric of its own; choose another name") ?? []);
-        string[] known = [EvaluationOptions.TrainLoss, .. source?.Data is null ? (string[])[] : [EvaluationOptions.Loss], .. source?.Scores.Keys ?? []];
+        string[] known = [EvaluationOptions.TrainLoss, .. source is not { Data: not null } and not { Dataset: not null } ? (string[])[] : [EvaluationOptions.Loss], .. source?.Scores.Keys ?? []];
         if (!known.Contains(options.Metric))
-            problems.Add($"MetricForBest is '{options.MetricForBest}', and the evaluation gives {string.Join(", ", known)}; set the trainer's Evaluation with Data or such a score");
+            problems.Add($"MetricForBest is '{options.MetricForBest}', and the evaluation gives {string.Join(", ", known)}; set the trainer's Evaluation with Data, a Dataset or such a score");
         return problems;
     }
 }

@@ -298,8 +298,8 @@ public sealed class TrainerEvaluationTests
             Assert.Equal(0, trainer.StepsDone);
             return problems;
         }
-        Assert.Equal(["MetricForBest is 'loss', and the evaluation gives train_loss; set the trainer's Evaluation with Data or such a score"], Problems(EachStep, null));
-        Assert.Equal(["MetricForBest is 'eval_exact', and the evaluation gives train_loss, loss, score; set the trainer's Evaluation with Data or such a score"],
+        Assert.Equal(["MetricForBest is 'loss', and the evaluation gives train_loss; set the trainer's Evaluation with Data, a Dataset or such a score"], Problems(EachStep, null));
+        Assert.Equal(["MetricForBest is 'eval_exact', and the evaluation gives train_loss, loss, score; set the trainer's Evaluation with Data, a Dataset or such a score"],
             Problems(EachStep with { MetricForBest = "eval_exact" }, Scores(1) with { Data = run }));
         Assert.Equal(["a score is named 'loss', which is a metric of its own; choose another name"],
             Problems(EachStep, new EvaluationSource { Scores = Named("loss", () => 1) }));

@@ -48,11 +48,11 @@ public sealed class ProgressBarTests
         Assert.EndsWith("loss 12345.000  rate 0.0001  151 tokens/s  2 s left", parts[^1].TrimEnd(), StringComparison.Ordinal);
     }
 
-    [Fact]
+    [Fact, Trait("Fault", "use-3")]
     public void A_file_gets_a_line_for_every_tenth_of_the_steps()
     {
         var writer = new StringWriter { NewLine = "\n" };
-        var bar = new ProgressBar(writer, live: false);
+        var bar = new ProgressBar(writer);
         for (int step = 1; step <= 40; step++) bar.OnStep(Reports.Step(step, 2) with { TotalSteps = 40 });
         bar.OnEnd(Reports.Summary with { Stopped = true });
         string[] lines = writer.ToString().TrimEnd().Split('\n');
