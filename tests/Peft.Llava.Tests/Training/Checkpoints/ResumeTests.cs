@@ -151,9 +151,9 @@ public sealed class ResumeTests
         using var run = new TinyRun();
         using (var trainer = new LLaVATrainer(run.Peft, run, Options(run) with { MaxSteps = 1 })) trainer.Train();
         string checkpoint = TrainingCheckpoint.Latest(run.Output)!, state = Path.Combine(checkpoint, "training_state.json");
-        File.WriteAllText(state, File.ReadAllText(state).Replace("\"Version\": 2", "\"Version\": 9", StringComparison.Ordinal));
+        File.WriteAllText(state, File.ReadAllText(state).Replace("\"Version\": 3", "\"Version\": 9", StringComparison.Ordinal));
         using var resumed = new LLaVATrainer(run.Peft, run, Options(run));
-        Assert.EndsWith("its training_state.json has version 9 and this library writes version 2. Resume with the library that wrote it.",
+        Assert.EndsWith("its training_state.json has version 9 and this library writes version 3. Resume with the library that wrote it.",
             Assert.Throws<CheckpointException>(() => resumed.ResumeFrom(checkpoint)).Message, StringComparison.Ordinal);
     }
 
