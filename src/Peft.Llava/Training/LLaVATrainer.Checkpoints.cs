@@ -28,7 +28,8 @@ public sealed partial class LLaVATrainer
         var state = TrainingState.Read(checkpoint);
         var problems = ResumeRules.Differences(checkpoint, state, Rules(), _trained.Peft);
         if (state.Data.DifferenceTo(DataNow) is { } difference) problems.Add(difference);
-        if (state.Base != BaseNow) problems.Add("the base model is another one");
+        // A version 2 of a run whose base was put together from parts has no fingerprint of the base's files.
+        if (state.Base != BaseNow && (state.RecordsAllRules || !BaseNow.StartsWith(state.Base + " ", StringComparison.Ordinal))) problems.Add("the base model is another one");
         if (problems.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", problems);
         string optimizerFile = Path.Combine(checkpoint, TrainingState.OptimizerFileName);
         using var reader = SafetensorsReader.Open(optimizerFile);
