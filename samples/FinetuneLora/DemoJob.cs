@@ -62,15 +62,13 @@ internal sealed class DemoJob(CancellationToken stop)
 
         var sortRun = Finetune(model, processor, DemoTask.Sort);
 
-        // Both adapters on the one base, which is never loaded again.
-        using var cardProjector = NonLoraTrainables.Load(FolderOf(DemoTask.Card));
-        using var sortProjector = NonLoraTrainables.Load(FolderOf(DemoTask.Sort));
-        using var peft = PeftModel.Load(model, FolderOf(DemoTask.Sort), "sort");
-        peft.LoadAdapter(FolderOf(DemoTask.Card), "card");
-        Switch(peft, "sort", sortProjector, model);
+        // Both adapters on the one base, which is never loaded again; each has its own projector.
+        ownProjector.ApplyTo(model);
+        using var peft = TrainedFolder.LoadRuns(model, new Dictionary<string, string> { ["card"] = FolderOf(DemoTask.Card), ["sort"] = FolderOf(DemoTask.Sort) });
+        Switch(peft, "sort");
         var sortAfter = Ask("sort", "held-out", sortExam, model);
         var oldAfterSort = Ask("sort", "old questions", oldExam, model);
-        Switch(peft, "card", cardProjector, model);
+        Switch(peft, "card");
         var cardAgain = Ask("switched to card", "held-out", cardExam, model);
         _summary.SwitchedAnswersEqual = cardAgain.Answers.Zip(cardAfter.Answers).All(pair => pair.First.Answer == pair.Second.Answer);
 
@@ -125,11 +123,10 @@ internal sealed class DemoJob(CancellationToken stop)
         return new DemoRun(task, progress, bytes);
     }
 
-    private static void Switch(PeftModel peft, string adapter, NonLoraTrainables projector, LlavaModel model)
+    private static void Switch(PeftModel peft, string adapter)
     {
         var clock = Stopwatch.StartNew();
         peft.SetActive(adapter);
-        projector.ApplyTo(model);
         Say($"\nswitched to '{adapter}' in {clock.Elapsed.TotalMilliseconds:F1} ms");
     }
 

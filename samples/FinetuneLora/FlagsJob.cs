@@ -9,10 +9,16 @@ internal static class FlagsJob
     public static int Run(string[] flags, CancellationToken stop)
     {
         var arguments = LlavaCommandLine.Parse(flags);
+        foreach (var warning in arguments.Run.Warnings) Console.Error.WriteLine(warning);
+        if (arguments.Run.DryRun)
+        {
+            Console.WriteLine(LlavaRecipe.DryRun(arguments));
+            return 0;
+        }
         using var prepared = LlavaRecipe.PrepareModel(arguments);
         var data = LlavaRecipe.PrepareData(arguments, prepared.Model);
         var progress = new ProgressLine("train");
-        using var trainer = prepared.TrainerFor(data, arguments.Training, progress);
+        using var trainer = prepared.TrainerFor(data, arguments, progress);
         trainer.Train(stop);
         trainer.SaveModel();
         Console.WriteLine($"saved in {arguments.Training.OutputDirectory}");

@@ -28,11 +28,36 @@ public sealed partial class PeftModel
         }
     }
 
+    /// <summary>Freezes a model and puts an adapter on it whose tensors are given, which becomes active.</summary>
+    /// <param name="model">The model; it stays the caller's.</param>
+    /// <param name="config">The adapter's settings.</param>
+    /// <param name="tensors">Its tensors by the names of PEFT's file; it stays the caller's.</param>
+    /// <param name="adapterName">The name the adapter gets.</param>
+    /// <param name="lineage">Where it comes from; null if that is not known.</param>
+    /// <param name="options">How adapters are loaded.</param>
+    /// <returns>The handle of the adapters; disposing it restores the model.</returns>
+    public static PeftModel Load(
+        nn.Module model, LoraConfig config, ITensorReader tensors, string adapterName = PeftModelExtensions.DefaultAdapter, AdapterLineage? lineage = null,
+        AdapterOptions? options = null)
+    {
+        var peft = new PeftModel(model);
+        try
+        {
+            peft.LoadAdapter(config, tensors, adapterName, lineage, options);
+            return peft;
+        }
+        catch
+        {
+            peft.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Loads another adapter. The first one becomes active, later ones wait for <see cref="SetActive"/>.</summary>
     /// <param name="folder">The adapter folder.</param>
     /// <param name="adapter">The name it gets.</param>
     /// <param name="options">How it is loaded.</param>
-    /// <exception cref="AdapterFolderException">The folder is no adapter folder.</exception>
+    /// <exception cref="AdapterFolderException">The folder is no adapter folder, or holds values beside the adapter that the model lacks (<see cref="IAdapterCompanions"/>).</exception>
     /// <exception cref="AdapterTensorsException">The file's tensors are not those the model wants; nothing has changed.</exception>
     /// <exception cref="NonFiniteWeightsException">The file holds NaN or infinity; nothing has changed.</exception>
     /// <exception cref="WrongBaseException">It was made on another base; nothing has changed.</exception>
@@ -42,17 +67,33 @@ public sealed partial class PeftModel
     /// <exception cref="UnsupportedTargetException">A module is meant that cannot carry LoRA.</exception>
     public void LoadAdapter(string folder, string adapter, AdapterOptions? options = null)
     {
+        using var files = AdapterFolder.Open(folder);
+        var lineage = AdapterLineage.Read(folder);
+        if (options is not { AllowOtherBase: true }) CheckBase(folder, lineage, options?.BaseFingerprint ?? BaseFingerprint);
+        if (options is not { IgnoreCompanions: true }) CheckCompanions(folder);
+        LoadAdapter(files.Config, files.Tensors, adapter, lineage, options);
+    }
+
+    /// <summary>Loads another adapter whose tensors are given. The first one becomes active, later ones wait for <see cref="SetActive"/>.</summary>
+    /// <param name="config">The adapter's settings.</param>
+    /// <param name="tensors">Its tensors by the names of PEFT's file; it stays the caller's.</param>
+    /// <param name="adapter">The name it gets.</param>
+    /// <param name="lineage">Where it comes from; null if that is not known.</param>
+    /// <param name="options">How it is loaded.</param>
+    /// <inheritdoc cref="LoadAdapter(string, string, AdapterOptions?)" path="/exception"/>
+    public void LoadAdapter(LoraConfig config, ITensorReader tensors, string adapter, AdapterLineage? lineage = null, AdapterOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(tensors);
         using var change = Change();
         options ??= new AdapterOptions();
-        using var files = AdapterFolder.Open(folder);
-        CheckNew(adapter, files.Config);
-        var lineage = AdapterLineage.Read(folder);
-        if (!options.AllowOtherBase) CheckBase(folder, lineage, options.BaseFingerprint ?? BaseFingerprint);
+        CheckNew(adapter, config);
+        if (!options.AllowOtherBase) CheckBase(tensors.Source, lineage, options.BaseFingerprint ?? BaseFingerprint);
         using var scope = NewDisposeScope();
-        var (plan, expected) = PlanAndExpected(files.Config);
-        var tensors = ReadChecked(files.Tensors, expected);
-        Attach(adapter, files.Config, plan, options, filled: true);
-        Fill(adapter, tensors);
+        var (plan, expected) = PlanAndExpected(config);
+        var values = ReadChecked(tensors, expected);
+        Attach(adapter, config, plan, options, filled: true);
+        Fill(adapter, values);
         _irregularities.AddRange(plan.Unmatched.Select(u => $"adapter '{adapter}': {u} matches nothing"));
         BaseFingerprint = options.BaseFingerprint ?? BaseFingerprint;
         SetLineage(adapter, lineage);
@@ -152,6 +193,11 @@ public sealed partial class PeftModel
         return config.TargetModules is { IsAllLinear: true }
             ? config with { TargetModules = TargetModules.Names([.. Layers.Where(l => l.Adapters.ContainsKey(adapter)).Select(l => l.ModulePath)]) }
             : config;
+    }
+
+    private void CheckCompanions(string folder)
+    {
+        if (BaseModel is IAdapterCompanions model && model.Unapplied(folder) is { } problem) throw new AdapterFolderException(folder, problem);
     }
 
     private (AdapterPlan Plan, List<AdapterKeys.Expected> Expected) PlanAndExpected(LoraConfig config)

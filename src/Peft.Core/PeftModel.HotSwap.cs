@@ -25,6 +25,7 @@ public sealed partial class PeftModel
         using var files = AdapterFolder.Open(folder);
         var lineage = AdapterLineage.Read(folder);
         CheckBase(folder, lineage, BaseFingerprint);
+        CheckCompanions(folder);
         var config = files.Config;
         using var scope = NewDisposeScope();
         var plan = AdapterPlan.For(BaseModel, config);

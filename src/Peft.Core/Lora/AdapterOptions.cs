@@ -24,6 +24,12 @@ public sealed record AdapterOptions
     /// <summary>Loads an adapter although it says that it was made on another base.</summary>
     public bool AllowOtherBase { get; init; }
 
+    /// <summary>
+    /// Loads an adapter although its folder holds other trained values that belong to it and the model lacks (<see cref="IAdapterCompanions"/>): for who puts
+    /// them in afterwards, or wants the adapter alone.
+    /// </summary>
+    public bool IgnoreCompanions { get; init; }
+
     /// <summary>Quantises and dequantises for <see cref="LoraInit.Loftq"/>; needed with that only.</summary>
     public ILoftqQuantizer? Loftq { get; init; }
 }

@@ -90,6 +90,15 @@ internal sealed class LlavaLoader : IDisposable
         return stored;
     }
 
+    /// <summary>A checkpoint's configuration with the sizes of its tower, and the tower's folder where that is not the checkpoint's own.</summary>
+    public static (LlavaConfig Config, string? Tower) DescribeTower(string folder, LlavaConfig config)
+    {
+        if (!config.HasVision || config.Layout != CheckpointLayout.Original) return (config, null);
+        using var loader = new LlavaLoader(folder, new LlavaLoadOptions());
+        string tower = loader.TowerFolder(config);
+        return (config.WithVision(LlavaConfigJson.LoadVision(tower)), tower);
+    }
+
     private LlavaConfig FindTower(LlavaConfig config, ITensorReader reader)
     {
         if (!config.HasVision || config.Layout != CheckpointLayout.Original) return config;

@@ -73,6 +73,21 @@ public sealed class NonLoraTrainables : IDisposable
         foreach (var (name, value) in _tensors) places[name].copy_(value);
     }
 
+    /// <summary>The names of the values that a model's own parameters do not have, in their dtypes.</summary>
+    internal List<string> UnappliedTo(LlavaModel model)
+    {
+        using var noGrad = no_grad();
+        var places = model.named_parameters().Where(p => !IsAdapter(p.name)).ToDictionary(p => External(model, p.name), p => p.parameter);
+        return [.. _tensors.Where(t => !places.TryGetValue(t.Key, out var parameter) || !Has(parameter, t.Value)).Select(t => t.Key)];
+    }
+
+    private static bool Has(Tensor parameter, Tensor value)
+    {
+        if (!parameter.shape.SequenceEqual(value.shape)) return false;
+        using var scope = NewDisposeScope();
+        return parameter.eq(value.to(parameter.dtype, parameter.device)).all().item<bool>();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

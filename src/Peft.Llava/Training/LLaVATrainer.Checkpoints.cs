@@ -15,7 +15,8 @@ public sealed partial class LLaVATrainer
 
     /// <summary>
     /// Makes <see cref="Train"/> go on where a checkpoint of the same run was written: weights, optimizer state, place in the data, random streams
-    /// and log. On the CPU in float32 the run then ends with the bits of one that was never interrupted.
+    /// and log. On the CPU in float32 the run then ends with the bits of one that was never interrupted. The training takes over the run's id; from a checkpoint
+    /// without one (written before runs had ids) it begins a run of its own, which leaves that checkpoint and those beside it alone.
     /// </summary>
     /// <param name="checkpoint">A <c>checkpoint-N</c> folder; see <see cref="TrainingCheckpoint.Latest"/>.</param>
     /// <exception cref="CheckpointException">The folder is no checkpoint, or was written by another version.</exception>
@@ -25,10 +26,10 @@ public sealed partial class LLaVATrainer
         ArgumentNullException.ThrowIfNull(checkpoint);
         if (_began) throw new InvalidOperationException("This trainer has trained already. Make a new one and call its ResumeFrom before Train.");
         var state = TrainingState.Read(checkpoint);
-        var problems = Rules().Where(r => state.Rules.GetValueOrDefault(r.Key) != r.Value)
-            .Select(r => $"{r.Key} is {r.Value} and was {state.Rules.GetValueOrDefault(r.Key, "not there")}").ToList();
+        var problems = ResumeRules.Differences(checkpoint, state, Rules(), _trained.Peft);
         if (state.Data.DifferenceTo(DataNow) is { } difference) problems.Add(difference);
-        if (state.Base != BaseNow) problems.Add("the base model is another one");
+        // A version 2 of a run whose base was put together from parts has no fingerprint of the base's files.
+        if (state.Base != BaseNow && (state.RecordsAllRules || !BaseNow.StartsWith(state.Base + " ", StringComparison.Ordinal))) problems.Add("the base model is another one");
         if (problems.Count > 0) throw new StateMismatchException($"The checkpoint {checkpoint}", problems);
         string optimizerFile = Path.Combine(checkpoint, TrainingState.OptimizerFileName);
         using var reader = SafetensorsReader.Open(optimizerFile);
@@ -65,8 +66,15 @@ public sealed partial class LLaVATrainer
         StepsDone = state.Position.Steps;
         SkippedSteps = state.SkippedSteps;
         _resumed = state;
+        RunId = state.Run ?? RunId;
         LastCheckpoint = checkpoint;
     }
+
+    /// <summary>
+    /// The run's id, which each of its checkpoints holds: a new one for each training, that of the checkpoint after <see cref="ResumeFrom"/>. Only the run's own checkpoints
+    /// are removed by <see cref="TrainingOptions.SaveTotalLimit"/> or found by <see cref="TrainingCheckpoint.Latest"/>.
+    /// </summary>
+    public string RunId { get; private set; } = Guid.NewGuid().ToString("N");
 
     /// <summary>The newest whole checkpoint that this training wrote (of several processes, the first one) or went on from; null if there is none.</summary>
     public string? LastCheckpoint { get; private set; }
@@ -98,12 +106,15 @@ public sealed partial class LLaVATrainer
         try
         {
             OutputFolder.Create(parent);
+            ThrowIfOthers([target]);
             using var folder = AtomicFolder.Begin(target);
             Fill(folder.PendingPath, boundary);
             folder.Commit();
             _saved = boundary;
             LastCheckpoint = target;
-            RemoveOldCheckpoints();
+            if (parent != Options.OutputDirectory) return target;
+            RunMarker.Write(parent, RunId);
+            RemoveOldCheckpoints(boundary.Position.Steps);
         }
         catch (PeftException e)
         {
@@ -147,18 +158,40 @@ public sealed partial class LLaVATrainer
         if (boundary is not null) StateAt(boundary).Write(folder);
     }
 
-    private void RemoveOldCheckpoints()
+    /// <summary>Makes the output folder this run's, unless it would have to replace what another run left there.</summary>
+    private void BeginRun()
+    {
+        OutputFolder.Probe(Options.OutputDirectory);
+        TrainingCheckpoint.Sweep(Options.OutputDirectory);
+        if (Options.SaveStrategy == SaveStrategy.None && !Options.Evaluation.LoadBestAtEnd) return;
+        ThrowIfOthers(TrainingCheckpoint.All(Options.OutputDirectory).Where(c => c.Step > StepsDone && c.Step <= TotalSteps).Select(c => c.Folder));
+        RunMarker.Write(Options.OutputDirectory, RunId);
+    }
+
+    /// <exception cref="CheckpointException">One of the folders is there and is not this run's.</exception>
+    private void ThrowIfOthers(IEnumerable<string> folders)
+    {
+        if (Options.ReplaceCheckpoints) return;
+        string[] others = [.. folders.Where(f => Directory.Exists(f) && TrainingCheckpoint.RunOf(f) != RunId)];
+        if (others.Length == 0) return;
+        throw new CheckpointException(others[0], $"another run wrote it{(others.Length > 1 ? $" (and {string.Join(", ", others.Skip(1).Select(Path.GetFileName))})" : "")}, and this run would replace it",
+            "Resume from one of that run's checkpoints by ResumeFrom, choose another OutputDirectory, move the folder away, or set ReplaceCheckpoints to have it replaced.");
+    }
+
+    private void RemoveOldCheckpoints(int step)
     {
         if (Options.SaveTotalLimit is not int limit) return;
-        // The best one stays and counts, the newest one stays in any case: transformers' rule.
+        // The best one stays and counts, the newest one stays in any case: transformers' rule. What another run wrote stays and does not count, nor do steps
+        // ahead of this one, which a resume from an earlier checkpoint comes to again.
         int bestStep = Options.Evaluation.LoadBestAtEnd ? _evaluator.Best?.Step ?? -1 : -1;
-        var all = TrainingCheckpoint.All(Options.OutputDirectory);
-        var old = all.Where(c => c.Step != bestStep && c != all[^1]).Select(c => c.Folder).ToList();
-        foreach (string folder in old.Take(Math.Max(0, all.Count - limit))) AtomicFolder.Remove(folder);
+        var own = TrainingCheckpoint.All(Options.OutputDirectory).Where(c => c.Step <= step && TrainingCheckpoint.RunOf(c.Folder) == RunId).ToList();
+        var old = own.Where(c => c.Step != bestStep && c.Step != step).Select(c => c.Folder).ToList();
+        foreach (string folder in old.Take(Math.Max(0, own.Count - limit))) AtomicFolder.Remove(folder);
     }
 
     private TrainingState StateAt(StepBoundary boundary) => new()
     {
+        Run = RunId,
         Position = boundary.Position,
         TorchRandom = boundary.TorchRandom,
         History = _history.State,
@@ -169,29 +202,14 @@ public sealed partial class LLaVATrainer
         Base = BaseNow,
     };
 
-    private Dictionary<string, string> Rules() => new()
-    {
-        [nameof(TrainingOptions.BatchSize)] = (Options.BatchSize * _group.WorldSize).ToString(CultureInfo.InvariantCulture),
-        [nameof(TrainingOptions.AccumulationSteps)] = Options.AccumulationSteps.ToString(CultureInfo.InvariantCulture),
-        [nameof(TrainingOptions.DropLastBatch)] = Options.DropLastBatch.ToString(),
-        [nameof(TrainingOptions.Ordering)] = Options.Ordering.ToString(),
-        [nameof(TrainingOptions.LongestBatchFirst)] = Options.LongestBatchFirst.ToString(),
-        [nameof(ITrainingData.Sampling)] = _data.Sampling?.Rule ?? "every sample once",
-        [nameof(TrainingOptions.Weighting)] = Options.Weighting.ToString(),
-        [nameof(TrainingOptions.Seed)] = Options.Seed.ToString(CultureInfo.InvariantCulture),
-        [nameof(TrainingOptions.Optimizer)] = Options.Optimizer.ToString(),
-        [nameof(TrainingOptions.MaxLength)] = Options.MaxLength.ToString(CultureInfo.InvariantCulture),
-    };
+    private Dictionary<string, string> Rules() => ResumeRules.Of(Options, _group.WorldSize, TotalSteps, WarmupSteps, _data, _trained.Peft);
 
     /// <summary>What has to be the same in all processes of a group.</summary>
     private Dictionary<string, string> Settings() => new(Rules())
     {
         [nameof(StepsDone)] = StepsDone.ToString(CultureInfo.InvariantCulture),
-        [nameof(TotalSteps)] = TotalSteps.ToString(CultureInfo.InvariantCulture),
         ["the number of samples"] = _data.Count.ToString(CultureInfo.InvariantCulture),
         ["the number of trained values"] = _trained.Trained.Sum(p => p.Parameter.numel()).ToString(CultureInfo.InvariantCulture),
-        [nameof(TrainingOptions.LearningRate)] = Options.LearningRate.ToString(CultureInfo.InvariantCulture),
-        [nameof(TrainingOptions.MaxGradNorm)] = Options.MaxGradNorm.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.SaveStrategy)] = Options.SaveStrategy.ToString(),
         [nameof(TrainingOptions.SaveSteps)] = Options.SaveSteps.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.Evaluation)] = Options.Evaluation.ToString(),

@@ -46,7 +46,7 @@ public sealed partial class LLaVATrainer
             if (best is { } b && !_evaluator.IsBetter(report.Metric, b.Report.Metric)) continue;
             string name = TrainingCheckpoint.NameOf(report.Step);
             string folder = Path.GetFileName(_bestFolder) == name ? _bestFolder! : Path.Combine(Options.OutputDirectory, name);
-            if (report.Step == beingWritten || Directory.Exists(folder)) best = (report, folder);
+            if (report.Step == beingWritten || (folder == _bestFolder ? Directory.Exists(folder) : TrainingCheckpoint.RunOf(folder) == RunId)) best = (report, folder);
         }
         return best;
     }

@@ -177,6 +177,7 @@ public sealed partial class LLaVATrainer : IDisposable
     /// <exception cref="NoSupervisedTokensException">A step has nothing to learn (not in the LLaVA-exact mode).</exception>
     /// <exception cref="TrainingMemoryException">The memory did not suffice for a step.</exception>
     /// <exception cref="CheckpointSaveException">A checkpoint, or the trial before the first step, could not be written; nothing is lost.</exception>
+    /// <exception cref="CheckpointException">The output folder has checkpoints of another run that this one would replace.</exception>
     /// <exception cref="FileWriteException">The output folder cannot be written.</exception>
     /// <exception cref="ProcessGroupException">Another process of the group has failed; the weights are those of <see cref="StepsDone"/> steps.</exception>
     public TrainingSummary Train(CancellationToken cancellation = default)
@@ -186,11 +187,7 @@ public sealed partial class LLaVATrainer : IDisposable
         _began = true;
         _evaluated = Evaluation is { Dataset: { } samples } ? Evaluation with { Data = DataFor(Model, samples, Options), Dataset = null } : Evaluation;
         if (GroupAgreement.Problems(_group, Settings()) is { Count: > 0 } differences) throw new TrainingOptionsException(differences);
-        if (Saves)
-        {
-            OutputFolder.Probe(Options.OutputDirectory);
-            TrainingCheckpoint.Sweep(Options.OutputDirectory);
-        }
+        if (Saves) BeginRun();
         using var tf32 = Tf32.Use(Options);
         if (Saves) TrySave();
         var dropout = new TrainingDropout(Options.Seed, _group.Rank);

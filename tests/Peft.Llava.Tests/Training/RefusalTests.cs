@@ -37,7 +37,7 @@ public sealed class RefusalTests
         {
             var arguments = new GoldenRun(folder, output).Arguments;
             using var tiny = TinyLlava.Create();
-            Assert.Contains("--version v0, the default, is the format of the first LLaVA, which adds a [PAD] row to the vocabulary; give the template of your base, such as --version v1 or --version plain",
+            Assert.Contains("--version v0, the default, adds a [PAD] row to a vocabulary without a padding token, and the base's tokenizer has none; give the template of your base, such as --version v1 or --version plain",
                 Assert.Throws<TrainingOptionsException>(() => LlavaRecipe.PrepareData(arguments with { Model = arguments.Model with { Version = "v0" } }, tiny.Model)).Message, StringComparison.Ordinal);
         }
         finally

@@ -10,7 +10,7 @@ internal sealed class TinyRun : ITrainingData, IDisposable
     private readonly TinyLlava _tiny;
     private readonly LlavaBatchBuilder _builder;
 
-    public TinyRun(long seed = 3, int count = 7, double dropout = 0, ScalarType? dtype = null)
+    public TinyRun(long seed = 3, int count = 7, double dropout = 0, ScalarType? dtype = null, double alpha = 7)
     {
         _tiny = TinyLlava.Create(seed, dtype);
         _builder = new LlavaBatchBuilder(_tiny.Model.Config);
@@ -18,7 +18,7 @@ internal sealed class TinyRun : ITrainingData, IDisposable
         manual_seed(seed);
         Peft = _tiny.Model.GetPeftModel(new LoraConfig
         {
-            Rank = 3, Alpha = 7, Dropout = dropout, TargetModules = (string[])["q_proj", "v_proj", "down_proj"], ExcludeModules = TargetModules.Regex(".*vision_tower.*"),
+            Rank = 3, Alpha = alpha, Dropout = dropout, TargetModules = (string[])["q_proj", "v_proj", "down_proj"], ExcludeModules = TargetModules.Regex(".*vision_tower.*"),
             BaseModel = "tiny",
         });
         Output = Directory.CreateTempSubdirectory("peft-tiny-").FullName;

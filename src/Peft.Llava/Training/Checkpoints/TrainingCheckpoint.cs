@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using Peft.Core;
 
 namespace Peft.Llava;
@@ -12,7 +13,10 @@ public static class TrainingCheckpoint
     /// <param name="step">The step, from 1.</param>
     public static string NameOf(int step) => Prefix + step.ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>All checkpoint folders of a run, by step. Folders that were being written when the run ended have another name and are not among them.</summary>
+    /// <summary>
+    /// All checkpoint folders of an output folder, by step, whichever run wrote them. Folders that were being written when a run ended have another name and are not
+    /// among them.
+    /// </summary>
     /// <param name="outputDirectory">The run's folder; it need not exist.</param>
     public static IReadOnlyList<(int Step, string Folder)> All(string outputDirectory)
     {
@@ -22,10 +26,54 @@ public static class TrainingCheckpoint
             .Where(c => c.Step >= 0).OrderBy(c => c.Step)];
     }
 
-    /// <summary>The newest checkpoint that a run can be resumed from, or null.</summary>
+    /// <summary>The run that wrote a checkpoint (<see cref="LLaVATrainer.RunId"/>).</summary>
+    /// <param name="checkpoint">The folder.</param>
+    /// <returns>Its id; null for a folder that is no checkpoint of this trainer, is damaged, or was written before runs had ids.</returns>
+    public static string? RunOf(string checkpoint)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        string path = Path.Combine(checkpoint, TrainingState.FileName);
+        if (!File.Exists(path)) return null;
+        try
+        {
+            // The id stands at the file's beginning; the log behind it may be long.
+            var reader = new Utf8JsonReader(File.ReadAllBytes(path));
+            while (reader.Read())
+            {
+                if (reader.TokenType != JsonTokenType.PropertyName || reader.CurrentDepth != 1) continue;
+                bool found = reader.ValueTextEquals(nameof(TrainingState.Run));
+                reader.Read();
+                if (found) return reader.TokenType == JsonTokenType.String ? reader.GetString() : null;
+                reader.Skip();
+            }
+        }
+        catch (JsonException)
+        {
+            // Nothing is removed or resumed by what a damaged file says; ResumeFrom tells of the damage.
+        }
+        return null;
+    }
+
+    /// <summary>
+    /// The newest checkpoint of a folder's run that it can be resumed from, or null. The run is the last one that trained into the folder; checkpoints that another run
+    /// left there are not taken. In a folder that no run with an id has trained into, checkpoints without an id are one run's.
+    /// </summary>
     /// <param name="outputDirectory">The run's folder; it need not exist.</param>
-    public static string? Latest(string outputDirectory)
-        => All(outputDirectory).LastOrDefault(c => File.Exists(Path.Combine(c.Folder, TrainingState.FileName))).Folder;
+    /// <param name="run">The run whose checkpoints are meant, in place of the folder's last one; see <see cref="RunOf"/>.</param>
+    /// <exception cref="CheckpointException">The folder does not say which run it belongs to, and holds checkpoints of several.</exception>
+    public static string? Latest(string outputDirectory, string? run = null)
+    {
+        ArgumentNullException.ThrowIfNull(outputDirectory);
+        var all = All(outputDirectory).Where(c => File.Exists(Path.Combine(c.Folder, TrainingState.FileName))).Select(c => (c.Folder, Run: RunOf(c.Folder))).ToList();
+        if (all.Count == 0) return null;
+        run ??= RunMarker.Read(outputDirectory);
+        if (run is not null) return all.LastOrDefault(c => c.Run == run).Folder;
+        var runs = all.GroupBy(c => c.Run).ToList();
+        if (runs.Count > 1)
+            throw new CheckpointException(outputDirectory, $"it holds checkpoints of {runs.Count} runs ({string.Join(", ", runs.Select(r => Path.GetFileName(r.Last().Folder)))}) and no {RunMarker.FileName} "
+                + "that says which is meant", "Name the checkpoint to resume from.");
+        return all[^1].Folder;
+    }
 
     /// <summary>
     /// Removes what a killed run left: files and folders it was writing or removing. A training does this when it begins. A checkpoint that was set aside for a

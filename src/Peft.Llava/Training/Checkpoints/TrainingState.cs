@@ -15,7 +15,10 @@ internal sealed record TrainingState
     /// <summary>The gradient scaler's state, under transformers' name; in float16 only.</summary>
     public const string ScalerFileName = "scaler.pt";
 
-    private const int CurrentVersion = 2;
+    private const int CurrentVersion = 3;
+
+    // The version before: no run's id, and fewer rules.
+    private const int VersionWithoutRun = 2;
 
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -25,6 +28,13 @@ internal sealed record TrainingState
 
     /// <summary>The form of this file.</summary>
     public int Version { get; init; } = CurrentVersion;
+
+    /// <summary>The run that wrote it; null in a file of version 2.</summary>
+    public string? Run { get; init; }
+
+    /// <summary>Whether every rule is among <see cref="Rules"/>; a file of version 2 has those of the order and the step only.</summary>
+    [JsonIgnore]
+    public bool RecordsAllRules => Version >= CurrentVersion;
 
     public required PlanPosition Position { get; init; }
 
@@ -42,7 +52,7 @@ internal sealed record TrainingState
     /// <summary>Steps that were skipped: the schedule stands at <see cref="Position"/>'s steps less these.</summary>
     public int SkippedSteps { get; init; }
 
-    /// <summary>What decides the order of samples and the rule of a step; a resume with other values would be another run.</summary>
+    /// <summary>What decides the run's numbers (<see cref="ResumeRules"/>); a resume with other values would be another run.</summary>
     public required Dictionary<string, string> Rules { get; init; }
 
     /// <summary>What the samples were.</summary>
@@ -61,7 +71,7 @@ internal sealed record TrainingState
         {
             byte[] text = File.ReadAllBytes(path);
             int version = (int?)JsonNode.Parse(text)?[nameof(Version)] ?? 0;   // another version may have other fields
-            if (version == CurrentVersion) return JsonSerializer.Deserialize<TrainingState>(text, Json)!;
+            if (version is CurrentVersion or VersionWithoutRun) return JsonSerializer.Deserialize<TrainingState>(text, Json)!;
             throw new CheckpointException(folder, $"its {FileName} has version {version} and this library writes version {CurrentVersion}", "Resume with the library that wrote it.");
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or IOException or UnauthorizedAccessException)

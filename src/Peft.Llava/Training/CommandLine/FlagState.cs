@@ -1,3 +1,5 @@
+using TorchSharp;
+
 namespace Peft.Llava;
 
 /// <summary>What the flags have said so far. Flags that decide together (<c>lora_enable</c>, <c>freeze_backbone</c>, …) are combined at the end.</summary>
@@ -24,6 +26,17 @@ internal sealed class FlagState
     public bool GroupByLength { get; set; }
 
     public bool GroupByModality { get; set; }
+
+    public LlavaRunArguments Run { get; set; } = new();
+
+    /// <summary>The file of <c>--deepspeed</c>, which is read when all flags are known.</summary>
+    public string? DeepSpeed { get; set; }
+
+    /// <summary>What became of the flags, by name and in their order.</summary>
+    public OrderedDictionary<string, FlagNote> Notes { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Notes a flag that changes nothing here.</summary>
+    public void Ignore(string flag, string text, bool warns = false) => Notes[flag] = new FlagNote(flag, FlagOutcome.Ignored, text, warns);
 
     public LlavaArguments ToArguments(List<string> problems)
     {
@@ -59,7 +72,18 @@ internal sealed class FlagState
             Precision = Half ? TrainingPrecision.Float16 : BrainHalf ? TrainingPrecision.BFloat16 : TrainingPrecision.Float32,
             Ordering = GroupByModality ? SampleOrdering.ByModalityLength : GroupByLength ? SampleOrdering.ByLength : SampleOrdering.Shuffled,
         };
+        if (DeepSpeed is not null)
+        {
+            (training, string taken) = DeepSpeedFile.Read(DeepSpeed, training, problems);
+            Notes["deepspeed"] = new FlagNote("deepspeed", FlagOutcome.Taken, taken, Warns: true);
+        }
+        if (training is { Tf32: true } && (training.UseCpu || !torch.cuda.is_available()))
+        {
+            training = training with { Tf32 = null };
+            Ignore("tf32", "True: tf32 is a mode of NVIDIA GPUs, and the run is on the CPU, in float32 as it is", warns: true);
+        }
+        if (Run is { LoggingFolder: not null, TensorBoard: false }) Ignore("logging_dir", "names the folder of event files, and there are none without --report_to tensorboard", warns: true);
         problems.AddRange(training.Problems().Select(p => p.Replace("OutputDirectory is empty", "--output_dir is missing", StringComparison.Ordinal)));
-        return new LlavaArguments { Model = Model, Data = Data, Lora = Lora, Training = training };
+        return new LlavaArguments { Model = Model, Data = Data, Lora = Lora, Training = training, Run = Run with { Notes = [.. Notes.Values] } };
     }
 }

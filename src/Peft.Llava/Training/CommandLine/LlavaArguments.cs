@@ -14,6 +14,9 @@ public sealed record LlavaArguments
 
     /// <summary>The training.</summary>
     public TrainingOptions Training { get; init; } = new();
+
+    /// <summary>The run itself: where it goes on, who watches, and what became of each flag.</summary>
+    public LlavaRunArguments Run { get; init; } = new();
 }
 
 /// <summary>LLaVA's <c>ModelArguments</c>.</summary>

@@ -4,7 +4,7 @@ namespace Peft.Llava;
 
 /// <summary>
 /// Reads the argument list of LLaVA's <c>train.py</c>, name for name. A flag that can't be honoured is refused with a sentence that says what
-/// to use, an unknown one with the nearest name; nothing is ignored.
+/// to use, an unknown one with the nearest name; what changes nothing here is named in <see cref="LlavaRunArguments.Notes"/>.
 /// </summary>
 public static class LlavaCommandLine
 {
@@ -30,6 +30,8 @@ public static class LlavaCommandLine
             string name = (equals < 0 ? argument[2..] : argument[2..equals]).Replace('-', '_');
             string? value = equals < 0 ? null : argument[(equals + 1)..];
             if (value is null && i + 1 < arguments.Count && !IsFlag(arguments[i + 1])) value = arguments[++i];
+            if (LlavaFlags.TakesList(name))
+                while (value is not null && i + 1 < arguments.Count && !IsFlag(arguments[i + 1])) value += " " + arguments[++i];
             if (!seen.Add(name)) problems.Add($"--{name} is given twice");
             Read(name, value, state, problems);
         }
@@ -66,5 +68,6 @@ public static class LlavaCommandLine
             return;
         }
         if (flag!.Apply(state, value) is { } problem) problems.Add($"--{name} {value}: {problem}");
+        else state.Notes.TryAdd(name, new FlagNote(name, FlagOutcome.Taken, value));
     }
 }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using TorchSharp;
 
 namespace Peft.Llava;
 
@@ -9,7 +8,7 @@ internal static class LlavaFlags
     private const string Single = "training runs in one process on one device; leave it out";
     private const string Hub = "nothing is fetched from or sent to the network; give local folders and leave it out";
     private const string Memory = "to save memory use --bits 4, --gradient_checkpointing True or a smaller --per_device_train_batch_size";
-    private const string Observer = "pass your own ITrainingObserver to the trainer for logs and curves, and --report_to none";
+    private const string Observer = "give --report_to tensorboard, wandb (which is not sent to) or none, or pass your own ITrainingObserver to the trainer";
     private const string NoEvaluation = "LLaVA's own script has no evaluation set either; use --evaluation_strategy no, and in code TrainingOptions.Evaluation";
 
     /// <summary>The flags that are honoured.</summary>
@@ -37,8 +36,8 @@ internal static class LlavaFlags
         ["data_path"] = Text((s, v) => s.Data = s.Data with { DataPath = v }),
         ["image_folder"] = Text((s, v) => s.Data = s.Data with { ImageFolder = v }),
         ["image_aspect_ratio"] = OneOf(["square", "pad", "anyres"], (s, v) => s.Data = s.Data with { ImageAspectRatio = v }),
-        ["lazy_preprocess"] = Boolean((_, _) => { }),                  // LLaVA prepares samples lazily whatever it says, and so do we
-        ["is_multimodal"] = Boolean((_, _) => { }),                    // LLaVA overwrites it by whether there is a tower
+        ["lazy_preprocess"] = Boolean((s, _) => s.Ignore("lazy_preprocess", "samples are prepared when they are needed, as in LLaVA whatever it says")),
+        ["is_multimodal"] = Boolean((s, _) => s.Ignore("is_multimodal", "follows from whether there is a tower, as in LLaVA")),
 
         // Adapter
         ["lora_enable"] = Boolean((s, v) => s.Lora = s.Lora with { Enabled = v }),
@@ -49,11 +48,15 @@ internal static class LlavaFlags
 
         // Training
         ["output_dir"] = Text((s, v) => s.Training = s.Training with { OutputDirectory = v }),
-        ["overwrite_output_dir"] = Boolean((_, _) => { }),             // results are replaced file by file; a resume is always asked for
+        ["overwrite_output_dir"] = Boolean((s, v) => s.Training = s.Training with { ReplaceCheckpoints = v }),
+        ["resume_from_checkpoint"] = new Flag(true, Resume),
+        ["dry_run"] = Boolean((s, v) => s.Run = s.Run with { DryRun = v }),
+        ["llava_exact"] = Boolean((s, v) => s.Training = s.Training with { Weighting = v ? StepWeighting.LlavaExact : StepWeighting.SupervisedTokens }),
+        ["deepspeed"] = Text((s, v) => s.DeepSpeed = v),
         ["num_train_epochs"] = Number((s, v) => s.Training = s.Training with { Epochs = v }),
         ["max_steps"] = Integer((s, v) => s.Training = s.Training with { MaxSteps = v }),
         ["per_device_train_batch_size"] = Integer((s, v) => s.Training = s.Training with { BatchSize = v }),
-        ["per_device_eval_batch_size"] = Integer((_, _) => { }),       // of use with an evaluation set only, which LLaVA's script never has
+        ["per_device_eval_batch_size"] = Integer((s, _) => s.Ignore("per_device_eval_batch_size", "is of use with an evaluation set, which LLaVA's script never has")),
         ["gradient_accumulation_steps"] = Integer((s, v) => s.Training = s.Training with { AccumulationSteps = v }),
         ["dataloader_drop_last"] = Boolean((s, v) => s.Training = s.Training with { DropLastBatch = v }),
         ["dataloader_num_workers"] = Integer((s, v) => s.Training = s.Training with { DataWorkers = v }),
@@ -85,19 +88,20 @@ internal static class LlavaFlags
         ["logging_strategy"] = Only("steps", "entries of trainer_state.json follow --logging_steps"),
         ["evaluation_strategy"] = Only("no", NoEvaluation),
         ["eval_strategy"] = Only("no", NoEvaluation),
-        ["report_to"] = Only("none", Observer),
+        ["report_to"] = new Flag(false, ReportTo),
+        ["logging_dir"] = Text((s, v) => s.Run = s.Run with { LoggingFolder = v }),
         ["remove_unused_columns"] = OnlyFalse("samples are read by their fields; leave it out"),
         ["use_cpu"] = new Flag(true, UseCpu),
         ["no_cuda"] = new Flag(true, UseCpu),
         ["local_rank"] = Only("-1", Single),
-        ["disable_tqdm"] = Boolean((_, _) => { }),                     // the trainer draws nothing itself
+        ["disable_tqdm"] = Boolean((s, _) => s.Ignore("disable_tqdm", "the trainer draws nothing itself")),
         ["lora_weight_path"] = Only("", "load the adapter before training, by PeftModel.LoadAdapter; LLaVA's script ignores the flag"),
         ["mpt_attn_impl"] = Only("triton", "MPT models are not supported; leave it out"),
     };
 
     /// <summary>Flags of transformers and LLaVA that cannot be honoured, with what to use.</summary>
     public static IReadOnlyDictionary<string, string> Refused { get; } = Refuse(
-        (["deepspeed", "fsdp", "fsdp_config", "fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "accelerator_config"], $"{Single}; {Memory}"),
+        (["fsdp", "fsdp_config", "fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "accelerator_config"], $"{Single}; {Memory}"),
         (["ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_broadcast_buffers", "dispatch_batches", "split_batches",
             "average_tokens_across_devices", "ddp_static_graph", "parallelism_config", "tpu_num_cores", "tpu_metrics_debug", "use_mps_device", "use_ipex", "mp_parameters", "sharded_ddp", "log_on_each_node", "save_on_each_node"], Single),
         (["cache_dir", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push",
@@ -105,7 +109,7 @@ internal static class LlavaFlags
         (["do_eval", "do_predict", "eval_steps", "eval_delay", "eval_accumulation_steps", "bf16_full_eval", "fp16_full_eval", "include_inputs_for_metrics",
             "prediction_loss_only", "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "label_names", "include_for_metrics",
             "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "batch_eval_metrics", "use_legacy_prediction_loop"], NoEvaluation),
-        (["logging_dir", "logging_first_step", "logging_nan_inf_filter", "log_level", "log_level_replica", "run_name", "project", "trackio_space_id",
+        (["logging_first_step", "logging_nan_inf_filter", "log_level", "log_level_replica", "run_name", "project", "trackio_space_id",
             "include_num_input_tokens_seen", "include_tokens_per_second"], Observer),
         (["half_precision_backend", "fp16_opt_level", "fp16_backend"], "the precision is chosen by --bf16 or --fp16 alone"),
         (["torch_compile", "torch_compile_backend", "torch_compile_mode", "jit_mode_eval", "torchdynamo", "auto_find_batch_size", "debug", "full_determinism",
@@ -114,8 +118,10 @@ internal static class LlavaFlags
             "ignore_data_skip", "per_gpu_train_batch_size", "per_gpu_eval_batch_size", "optim_target_modules", "use_liger_kernel", "liger_kernel_config", "use_cache",
             "torch_empty_cache_steps", "dataloader_prefetch_factor", "train_sampling_strategy", "enable_jit_checkpoint"],
             "it has no counterpart here and none of LLaVA's scripts gives it; leave it out"),
-        (["save_only_model", "restore_callback_states_from_checkpoint"], "checkpoints are whole, so that a run can be resumed from each; leave it out"),
-        (["resume_from_checkpoint"], "LLaVA's script ignores it; leave it out"));
+        (["save_only_model", "restore_callback_states_from_checkpoint"], "checkpoints are whole, so that a run can be resumed from each; leave it out"));
+
+    /// <summary>Whether a flag takes all values up to the next flag.</summary>
+    public static bool TakesList(string name) => name == "report_to";
 
     private static Dictionary<string, string> Refuse(params (string[] Names, string Sentence)[] groups)
         => groups.SelectMany(g => g.Names.Select(n => (n, g.Sentence))).ToDictionary(p => p.n, p => p.Sentence, StringComparer.Ordinal);
@@ -169,8 +175,29 @@ internal static class LlavaFlags
     private static string? Tf32(FlagState state, string value)
     {
         if (ParseBoolean(value) is not bool on) return "the value must be True or False";
-        if (on && !torch.cuda.is_available()) return "tf32 is a mode of NVIDIA GPUs and this machine has none that libtorch sees; leave it out";
         state.Training = state.Training with { Tf32 = on };
+        return null;
+    }
+
+    private static string? Resume(FlagState state, string value)
+    {
+        state.Run = ParseBoolean(value) switch
+        {
+            true => state.Run with { Resume = CheckpointResume.Always },
+            false => state.Run with { Resume = CheckpointResume.Never },
+            _ => state.Run with { Resume = CheckpointResume.Always, Checkpoint = value },
+        };
+        return value.Length == 0 ? "the value must be True, False or a checkpoint-N folder" : null;
+    }
+
+    private static string? ReportTo(FlagState state, string value)
+    {
+        string[] names = value.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        if (names.Length == 0 || names.Any(n => n is not ("none" or "wandb" or "tensorboard"))) return Observer;
+        if (names.Length > 1 && names.Contains("none")) return "none goes with no other name";
+        state.Run = state.Run with { TensorBoard = names.Contains("tensorboard") };
+        if (names.Contains("wandb"))
+            state.Ignore("report_to", $"{value}: wandb is a service on the network, which nothing is sent to; the run goes on {(state.Run.TensorBoard ? "with tensorboard alone" : "as with none")}", warns: true);
         return null;
     }
 

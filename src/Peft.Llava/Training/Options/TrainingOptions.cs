@@ -120,8 +120,11 @@ public sealed record TrainingOptions
     /// <summary>Steps between checkpoints.</summary>
     public int SaveSteps { get; init; } = 500;
 
-    /// <summary>Checkpoints to keep; the oldest go. Null keeps all.</summary>
+    /// <summary>Checkpoints of this run to keep; its oldest go. Null keeps all. What another run left in the folder stays and does not count.</summary>
     public int? SaveTotalLimit { get; init; }
+
+    /// <summary>Lets a checkpoint take the place of one of the same step that another run left in the folder; without it that is refused before the first step.</summary>
+    public bool ReplaceCheckpoints { get; init; }
 
     /// <summary>Writes the adapter as <c>adapter_model.bin</c> in place of safetensors.</summary>
     public bool SaveAdapterAsPickle { get; init; }

@@ -16,6 +16,7 @@ internal sealed class BaseAssembly : IDisposable
     private readonly LlavaArguments _arguments;
     private readonly List<ITensorReader> _readers = [];
     private readonly Dictionary<string, (ITensorReader Reader, string Key)> _places = new(StringComparer.Ordinal);
+    private readonly SampledFingerprint _fingerprint = new();
     private int _addedTokens;
     private bool _addsPatch;
 
@@ -27,7 +28,22 @@ internal sealed class BaseAssembly : IDisposable
         return assembly.Build();
     }
 
-    public void Dispose() => _readers.ForEach(r => r.Dispose());
+    /// <summary>The configuration that the model will have, and the folder that its tower comes from; null where the base itself has it, or has none.</summary>
+    public static (LlavaConfig Config, string? Tower) Describe(LlavaArguments arguments)
+    {
+        var own = LlavaConfig.Load(arguments.Model.ModelPath);
+        using var assembly = new BaseAssembly(arguments);
+        assembly.PlanTokens(own);
+        if (!ImageTokens.GetsTower(arguments, own)) return LlavaLoader.DescribeTower(arguments.Model.ModelPath, own);
+        var vision = LlavaConfigJson.LoadVision(arguments.Model.VisionTower!);
+        return (assembly.Describe(own, vision, arguments.Model.VisionTower!).WithVision(vision), arguments.Model.VisionTower);
+    }
+
+    public void Dispose()
+    {
+        _fingerprint.Dispose();
+        _readers.ForEach(r => r.Dispose());
+    }
 
     private ScalarType Dtype => KbitRecipe.DtypeOf(_arguments.Training.Precision);
 
@@ -63,7 +79,9 @@ internal sealed class BaseAssembly : IDisposable
             foreach (var spec in manifest)
                 if (TensorOf(spec, manifest, random) is { } tensor) state[spec.Name] = tensor;
             var quantization = KbitRecipe.ConfigOf(_arguments);
-            return LlavaModel.FromState(config, state, quantization is null ? null : new ModelQuantizer(quantization).Store);
+            var model = LlavaModel.FromState(config, state, quantization is null ? null : new ModelQuantizer(quantization).Store);
+            model.BaseFingerprint = _fingerprint.Digest();
+            return model;
         }
         catch
         {
@@ -121,10 +139,9 @@ internal sealed class BaseAssembly : IDisposable
         using var noGrad = no_grad();
         bool projector = spec.Name.StartsWith(ProjectorPrefix, StringComparison.Ordinal);
         if (!_places.TryGetValue(spec.Name, out var place)) return projector ? DrawProjector(spec, all, random) : null;
-        // LLaVA makes a projector that the base lacks in float32, and keeps it so, whatever the rest has.
-        bool fromStage1 = projector && !BaseHas(spec.Name);
-        var dtype = fromStage1 ? ScalarType.Float32 : DtypeOf(spec.Name);
+        var dtype = projector && !BaseHas(spec.Name) ? NewProjectorDtype : DtypeOf(spec.Name);
         var tensor = place.Reader.Map(place.Key);
+        Remember(spec.Name, place.Reader, tensor);
         if (tensor.dtype != dtype)
         {
             using var stored = tensor;
@@ -139,14 +156,35 @@ internal sealed class BaseAssembly : IDisposable
             ? ScalarType.Float16
             : LlavaModel.PartOf(name) is ModelPart.Projector or ModelPart.ImageNewline ? ProjectorDtype : Dtype;
 
+    // LLaVA makes a projector that the base lacks in float32, and keeps it so, whatever the rest has; on a quantised base it gets the run's dtype.
+    private ScalarType NewProjectorDtype => _arguments.Model.Bits == 16 ? ScalarType.Float32 : ProjectorDtype;
+
+    /// <summary>
+    /// What base and tower hold makes the fingerprint, as <see cref="LlavaModel.Load"/> makes it: a projector that comes from elsewhere is no part of the base, and one
+    /// that takes the place of the base's own doesn't change what the base is.
+    /// </summary>
+    private void Remember(string name, ITensorReader from, Tensor tensor)
+    {
+        if (!name.StartsWith(ProjectorPrefix, StringComparison.Ordinal) || from == _readers[0])
+        {
+            _fingerprint.Add(name, tensor);
+        }
+        else if (BaseHas(name))
+        {
+            using var own = _readers[0].Map(name);
+            _fingerprint.Add(name, own);
+        }
+    }
+
     private bool BaseHas(string name) => _readers[0].Entries.ContainsKey(name);
 
     // torch.nn.Linear's own start: weight and bias uniform within 1 / sqrt(inputs).
-    private static Tensor DrawProjector(TensorSpec spec, IReadOnlyList<TensorSpec> all, Generator random)
+    private Tensor DrawProjector(TensorSpec spec, IReadOnlyList<TensorSpec> all, Generator random)
     {
+        using var scope = NewDisposeScope();
         string weight = spec.Name[..(spec.Name.LastIndexOf('.') + 1)] + "weight";
         double bound = 1 / Math.Sqrt(all.First(s => s.Name == weight).Shape[1]);
-        return rand([.. spec.Shape], ScalarType.Float32, generator: random).mul_(2 * bound).sub_(bound).DetachFromDisposeScope();
+        return rand([.. spec.Shape], ScalarType.Float32, generator: random).mul_(2 * bound).sub_(bound).to(NewProjectorDtype).DetachFromDisposeScope();
     }
 
     // <im_patch> is drawn as transformers draws a new row; <im_start> and <im_end> are the mean of all rows before them.

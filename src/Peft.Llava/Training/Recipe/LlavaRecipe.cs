@@ -3,7 +3,7 @@ using Peft.Core;
 namespace Peft.Llava;
 
 /// <summary>The steps of LLaVA's <c>train.py</c> before the training itself, from its own arguments.</summary>
-public static class LlavaRecipe
+public static partial class LlavaRecipe
 {
     /// <summary>
     /// Loads the base, adds tower, projector and image tokens as the arguments say, and puts LoRA on it if they ask for it. Seeds torch's
@@ -27,7 +27,7 @@ public static class LlavaRecipe
             // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32. In float16 LLaVA's own run ends at the first
             // step ("Attempting to unscale FP16 gradients"), so what learns is float32 there.
             var adapter = new AdapterOptions { UpcastToFloat32 = arguments.Training.Precision == TrainingPrecision.Float16 };
-            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, model), options: adapter));
+            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, TargetsOf(model)), options: adapter));
         }
         catch
         {
@@ -46,6 +46,11 @@ public static class LlavaRecipe
     {
         ArgumentNullException.ThrowIfNull(arguments);
         ArgumentNullException.ThrowIfNull(model);
+        return PrepareData(arguments, model.Config);
+    }
+
+    private static LlavaTrainingData PrepareData(LlavaArguments arguments, LlavaConfig config)
+    {
         var processor = ProcessorOf(arguments);
         var options = arguments.Training.Weighting == StepWeighting.LlavaExact
             // The zero picture of a text-only sample gives a gradient of zero, which the step writes without it.
@@ -55,18 +60,23 @@ public static class LlavaRecipe
         var dataset = arguments.Data.DataPath.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
             ? LlavaDataset.FromJsonLines(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options)
             : LlavaDataset.FromJson(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options);
-        return new LlavaTrainingData(dataset, model.Config, arguments.Training.MaxLength);
+        return new LlavaTrainingData(dataset, config, arguments.Training.MaxLength);
     }
 
     private static LlavaProcessor ProcessorOf(LlavaArguments arguments)
     {
         string version = arguments.Model.Version;
-        if (version == "v0")
-            throw new TrainingOptionsException(["--version v0, the default, is the format of the first LLaVA, which adds a [PAD] row to the vocabulary; "
-                + "give the template of your base, such as --version v1 or --version plain"]);
-        var template = version == "v0.5" ? Templates.Default : Templates.ByName(version);
+        // Neither names a template in LLaVA: the default one stays.
+        var template = version is "v0" or "v0.5" ? Templates.Default : Templates.ByName(version);
         var tokenizer = LlamaTokenizer.FromFolder(arguments.Model.ModelPath, new TokenizerOptions { ModelMaxLength = arguments.Training.MaxLength });
-        if (tokenizer.UnknownId is int unknown) tokenizer = tokenizer.WithPadToken(tokenizer.TokenOf(unknown));
+        if (version == "v0")
+        {
+            // v0 keeps the tokenizer's own padding token, every other version takes the unknown token.
+            if (tokenizer.PadId is null)
+                throw new TrainingOptionsException(["--version v0, the default, adds a [PAD] row to a vocabulary without a padding token, and the base's tokenizer has none; "
+                    + "give the template of your base, such as --version v1 or --version plain"]);
+        }
+        else if (tokenizer.UnknownId is int unknown) tokenizer = tokenizer.WithPadToken(tokenizer.TokenOf(unknown));
         tokenizer = ImageTokens.Extend(tokenizer, arguments, LlavaConfig.Load(arguments.Model.ModelPath));
         var images = arguments.Model.VisionTower is { } tower
             ? new ClipImageProcessor(ImageProcessorConfig.Load(Path.Combine(tower, "preprocessor_config.json")), AspectPolicies.Parse(arguments.Data.ImageAspectRatio))
@@ -74,7 +84,7 @@ public static class LlavaRecipe
         return new LlavaProcessor(tokenizer, images, template);
     }
 
-    private static LoraConfig ConfigOf(LlavaArguments arguments, LlavaModel model) => new()
+    private static LoraConfig ConfigOf(LlavaArguments arguments, TargetModules targets) => new()
     {
         Rank = arguments.Lora.Rank,
         Alpha = arguments.Lora.Alpha,
@@ -85,7 +95,7 @@ public static class LlavaRecipe
             "lora_only" => LoraBias.LoraOnly,
             _ => LoraBias.None,
         },
-        TargetModules = TargetsOf(model),
+        TargetModules = targets,
         TaskType = "CAUSAL_LM",
         BaseModel = arguments.Model.ModelPath,
     };
@@ -111,6 +121,32 @@ public sealed record PreparedModel(LlavaModel Model, PeftModel? Peft) : IDisposa
     /// <param name="observers">Who watches.</param>
     public LLaVATrainer TrainerFor(ITrainingData data, TrainingOptions options, params IReadOnlyList<ITrainingObserver> observers)
         => Peft is null ? new LLaVATrainer(Model, data, options, observers) : new LLaVATrainer(Peft, data, options, observers);
+
+    /// <summary>
+    /// The trainer that LLaVA's flags ask for: with TensorBoard's observer if they name it, and going on from the checkpoint of <see cref="LlavaRecipe.CheckpointFor"/>, as LLaVA's
+    /// script does wherever there is one.
+    /// </summary>
+    /// <param name="data">The samples.</param>
+    /// <param name="arguments">The arguments.</param>
+    /// <param name="observers">Who watches too.</param>
+    /// <exception cref="CheckpointException">The checkpoint cannot be used.</exception>
+    /// <exception cref="StateMismatchException">The checkpoint is one of another base, other data or other options.</exception>
+    public LLaVATrainer TrainerFor(ITrainingData data, LlavaArguments arguments, params IReadOnlyList<ITrainingObserver> observers)
+    {
+        ArgumentNullException.ThrowIfNull(arguments);
+        string? checkpoint = LlavaRecipe.CheckpointFor(arguments);
+        var trainer = TrainerFor(data, arguments.Training, arguments.Run.TensorBoard ? [.. observers, new TensorBoardObserver(LlavaRecipe.EventFolder(arguments))] : observers);
+        try
+        {
+            if (checkpoint is not null) trainer.ResumeFrom(checkpoint);
+            return trainer;
+        }
+        catch
+        {
+            trainer.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Releases adapters and model.</summary>
     public void Dispose()

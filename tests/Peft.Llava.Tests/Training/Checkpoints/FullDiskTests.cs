@@ -28,7 +28,7 @@ public sealed class FullDiskTests : IDisposable
         Assert.Contains(" could not be written: the disk is full. An earlier file of this name is as it was. Free space there, or write to another disk. Weights and optimizer are still in "
             + "memory: call the trainer's SaveCheckpoint()", message, StringComparison.Ordinal);
         Assert.EndsWith($"The earlier checkpoint {Path.Combine(disk, "checkpoint-3")} is whole.", message, StringComparison.Ordinal);
-        Assert.Equal(["left ballast checkpoint-3", "saved checkpoint-6", "from 6"], small.Lines.Skip(1));
+        Assert.Equal(["left ballast checkpoint-3 training_run.json", "saved checkpoint-6", "from 6"], small.Lines.Skip(1));
         foreach (string file in new[] { "adapter_model.safetensors", "non_lora_trainables.bin" })
             Assert.True(File.ReadAllBytes(Path.Combine(whole, file)).AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(output, file))), $"{file} differs from that of an unbroken run.");
     }

@@ -121,7 +121,7 @@ public sealed class ResumeTests
         using (var trainer = new LLaVATrainer(run.Peft, run, Options(run) with { MaxSteps = 1 })) trainer.Train();
         string checkpoint = TrainingCheckpoint.Latest(run.Output)!;
         using var other = new TinyRun(seed: 4, count: 8);
-        using var resumed = new LLaVATrainer(other.Peft, other, Options(other) with { BatchSize = 3, Seed = 7 });
+        using var resumed = new LLaVATrainer(other.Peft, other, Options(other) with { BatchSize = 3, Seed = 7, MaxSteps = 1 });
         using var before = cat([.. other.Peft.TrainableParameters().Select(p => p.Parameter.detach().flatten())]).clone();
         var e = Assert.Throws<StateMismatchException>(() => resumed.ResumeFrom(checkpoint));
         Assert.Equal(["BatchSize is 3 and was 2", "Seed is 7 and was 42", "the data set has 8 samples and had 7", "the base model is another one"], e.Problems);
@@ -151,9 +151,9 @@ public sealed class ResumeTests
         using var run = new TinyRun();
         using (var trainer = new LLaVATrainer(run.Peft, run, Options(run) with { MaxSteps = 1 })) trainer.Train();
         string checkpoint = TrainingCheckpoint.Latest(run.Output)!, state = Path.Combine(checkpoint, "training_state.json");
-        File.WriteAllText(state, File.ReadAllText(state).Replace("\"Version\": 2", "\"Version\": 9", StringComparison.Ordinal));
+        File.WriteAllText(state, File.ReadAllText(state).Replace("\"Version\": 3", "\"Version\": 9", StringComparison.Ordinal));
         using var resumed = new LLaVATrainer(run.Peft, run, Options(run));
-        Assert.EndsWith("its training_state.json has version 9 and this library writes version 2. Resume with the library that wrote it.",
+        Assert.EndsWith("its training_state.json has version 9 and this library writes version 3. Resume with the library that wrote it.",
             Assert.Throws<CheckpointException>(() => resumed.ResumeFrom(checkpoint)).Message, StringComparison.Ordinal);
     }
 
@@ -164,7 +164,7 @@ public sealed class ResumeTests
         using (var trainer = new LLaVATrainer(run.Peft, run, Options(run) with { MaxSteps = 1 })) trainer.Train();
         string checkpoint = TrainingCheckpoint.Latest(run.Output)!;
         File.Delete(Path.Combine(checkpoint, "non_lora_trainables.bin"));
-        using var resumed = new LLaVATrainer(run.Peft, run, Options(run));
+        using var resumed = new LLaVATrainer(run.Peft, run, Options(run) with { MaxSteps = 1 });
         var e = Assert.Throws<StateMismatchException>(() => resumed.ResumeFrom(checkpoint));
         Assert.StartsWith($"The checkpoint {checkpoint} does not fit this training (4 problems): 'base_model.model.model.mm_projector.0.weight' is in no file;", e.Message, StringComparison.Ordinal);
     }

@@ -72,9 +72,11 @@ public sealed class LlavaCommandLineTests
     }
 
     [Theory]
-    [InlineData("--deepspeed ./scripts/zero3.json", "--deepspeed ./scripts/zero3.json can't be honoured: training runs in one process on one device; leave it out; "
+    [InlineData("--fsdp full_shard", "--fsdp full_shard can't be honoured: training runs in one process on one device; leave it out; "
         + "to save memory use --bits 4, --gradient_checkpointing True or a smaller --per_device_train_batch_size")]
-    [InlineData("--report_to wandb", "--report_to wandb: pass your own ITrainingObserver to the trainer for logs and curves, and --report_to none")]
+    [InlineData("--report_to mlflow", "--report_to mlflow: give --report_to tensorboard, wandb (which is not sent to) or none, or pass your own ITrainingObserver to the trainer")]
+    [InlineData("--report_to none wandb", "--report_to none wandb: none goes with no other name")]
+    [InlineData("--resume_from_checkpoint=", "--resume_from_checkpoint : the value must be True, False or a checkpoint-N folder")]
     [InlineData("--fp16 True", "--fp16 can't train the language model itself, whose steps would be lost to rounding; add --lora_enable True or use --bf16 True")]
     [InlineData("--fp16 True --bf16 True --lora_enable True", "--fp16 and --bf16 contradict each other; give one of them")]
     [InlineData("--fp16 half", "--fp16 half: the value must be True or False")]
@@ -117,15 +119,29 @@ public sealed class LlavaCommandLineTests
         Assert.Equal(TrainingPrecision.Float32, Of("--fp16 False"));
     }
 
-    [Fact]
-    public void Tf32_is_refused_without_a_gpu()
+    [Fact, Trait("Fault", "llava-9")]
+    public void Tf32_without_a_gpu_warns_and_goes_on()
     {
         if (torch.cuda.is_available()) Assert.Skip("there is a GPU");
-        Assert.Equal("The command line has a problem: --tf32 True: tf32 is a mode of NVIDIA GPUs and this machine has none that libtorch sees; leave it out.",
-            Assert.Throws<CommandLineException>(() => LlavaCommandLine.Parse([.. Least, "--tf32", "True"])).Message);
+        var parsed = LlavaCommandLine.Parse([.. Least, "--tf32", "True"]);
+        Assert.Null(parsed.Training.Tf32);
+        Assert.Equal(["ignored: --tf32 True: tf32 is a mode of NVIDIA GPUs, and the run is on the CPU, in float32 as it is"], parsed.Run.Warnings.Select(w => w.ToString()));
         Assert.Equal("The command line has a problem: --tf32 x: the value must be True or False.",
             Assert.Throws<CommandLineException>(() => LlavaCommandLine.Parse([.. Least, "--tf32", "x"])).Message);
         Assert.False(LlavaCommandLine.Parse([.. Least, "--tf32", "False"]).Training.Tf32);
+    }
+
+    [Fact, Trait("Fault", "llava-19")]
+    public void LLaVAs_exact_mode_can_be_asked_for()
+        => Assert.Equal(StepWeighting.LlavaExact, LlavaCommandLine.Parse([.. Least, "--llava_exact", "True"]).Training.Weighting);
+
+    [Fact]
+    public void What_became_of_the_flags_is_noted_in_their_order()
+    {
+        var run = LlavaCommandLine.Parse([.. Least, "--logging_dir", "logs", "--overwrite_output_dir", "True"]);
+        Assert.True(run.Training.ReplaceCheckpoints);
+        Assert.Equal(["taken: --model_name_or_path base", "taken: --data_path data.json", "taken: --output_dir out",
+            "ignored: --logging_dir names the folder of event files, and there are none without --report_to tensorboard", "taken: --overwrite_output_dir True"], run.Run.Notes.Select(n => n.ToString()));
     }
 
     [Fact]

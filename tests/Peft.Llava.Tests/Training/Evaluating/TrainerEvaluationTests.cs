@@ -229,7 +229,7 @@ public sealed class TrainerEvaluationTests
                 Assert.Throws<InvalidOperationException>(() => trainer.SaveCheckpoint()).Message, StringComparison.Ordinal);
         }
 
-        using var last = new LLaVATrainer(run.Peft, run, options) { Evaluation = Scores(0.5, 0.6, 0.9) };
+        using var last = new LLaVATrainer(run.Peft, run, options with { ReplaceCheckpoints = true }) { Evaluation = Scores(0.5, 0.6, 0.9) };
         last.Train();
         string elsewhere = last.SaveCheckpoint(Path.Combine(run.Output, "elsewhere"));
         foreach (string file in new[] { "adapter_model.safetensors", "optimizer.safetensors", "training_state.json" })

@@ -130,7 +130,7 @@ public sealed class TrainingOptionsTests
             EarlyStoppingThreshold = 0.01,
         },
         Tf32 = true, UseCpu = true, GradientCheckpointing = true, MaxLength = 77, DataWorkers = 2,
-        SaveStrategy = SaveStrategy.Epoch, SaveSteps = 8, SaveTotalLimit = 2, MaxShardBytes = 70_000, SaveAdapterAsPickle = true, LoggingSteps = 6,
+        SaveStrategy = SaveStrategy.Epoch, SaveSteps = 8, SaveTotalLimit = 2, ReplaceCheckpoints = true, MaxShardBytes = 70_000, SaveAdapterAsPickle = true, LoggingSteps = 6,
     };
 
     [Fact]

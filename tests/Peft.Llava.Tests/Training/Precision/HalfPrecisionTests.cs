@@ -164,9 +164,9 @@ public sealed class HalfPrecisionTests
             using (var trainer = new LLaVATrainer(run.Peft, run, options with { MaxSteps = 1, SaveStrategy = SaveStrategy.Steps, SaveSteps = 1 })) trainer.Train();
         string ofHalf = TrainingCheckpoint.Latest(half.Output)!, ofWhole = TrainingCheckpoint.Latest(whole.Output)!;
         File.Move(Path.Combine(ofHalf, "scaler.pt"), Path.Combine(ofWhole, "scaler.pt"));
-        using var resumedHalf = new LLaVATrainer(half.Peft, half, Half(half));
+        using var resumedHalf = new LLaVATrainer(half.Peft, half, Half(half) with { MaxSteps = 1 });
         Assert.Equal(["it holds no scaler.pt, so it was not trained in Float16"], Assert.Throws<StateMismatchException>(() => resumedHalf.ResumeFrom(ofHalf)).Problems);
-        using var resumedWhole = new LLaVATrainer(whole.Peft, whole, whole.Options);
+        using var resumedWhole = new LLaVATrainer(whole.Peft, whole, whole.Options with { MaxSteps = 1 });
         Assert.Equal(["it holds scaler.pt, so it was trained in Float16, and Precision is Float32"],
             Assert.Throws<StateMismatchException>(() => resumedWhole.ResumeFrom(ofWhole)).Problems);
     }
