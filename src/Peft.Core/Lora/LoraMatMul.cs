@@ -64,7 +64,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         if (adapter.B.requires_grad) gradB = TensorMath.Scale(wide.t().matmul(hidden), call.Scaling).to(adapter.B.dtype);
         if (adapter.A.requires_grad)
         {
-            var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures).to(compute);
+            var dropped = Dropped(call, input, compute).reshape(-1, layer.InFeatures);
             gradA = narrow.t().matmul(dropped).to(adapter.A.dtype);
         }
         if (call.InputNeedsGradient)
@@ -104,8 +104,14 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
     private static Tensor Hidden(CallState call, Tensor input)
     {
         var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : call.Adapter.A.dtype;
-        var dropped = call.Mask is null ? input : call.Mask.Apply(input);
-        return dropped.reshape(-1, call.Layer.InFeatures).to(compute).matmul(call.Adapter.A.to(compute).t());
+        return Dropped(call, input, compute).reshape(-1, call.Layer.InFeatures).matmul(call.Adapter.A.to(compute).t());
+    }
+
+    // As PEFT: first the cast, then the dropping, whose scaling would be rounded otherwise.
+    private static Tensor Dropped(CallState call, Tensor input, ScalarType compute)
+    {
+        var wide = input.to(compute);
+        return call.Mask is null ? wide : call.Mask.Apply(wide);
     }
 
     private static Tensor OfUnknownContent(FrozenLinear layer, Tensor input)
