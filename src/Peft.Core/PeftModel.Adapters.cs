@@ -30,6 +30,7 @@ public sealed partial class PeftModel
             if (target.Rank > Math.Max(target.InFeatures, target.OutFeatures))
                 throw new InvalidLoraConfigException([$"r is {target.Rank}, more than either side of {target.Path} ({target.InFeatures} -> {target.OutFeatures}); a lower rank can do the same"]);
         }
+        CheckFactorable(plan, config, isNew: true);
         Attach(adapter, config, plan, options ?? new AdapterOptions(), filled: false);
         BaseFingerprint = options?.BaseFingerprint ?? BaseFingerprint;
         if (EmbeddingTies.Irregularity(BaseModel as IAdapterTargets, adapter, config, plan) is { } tie) _irregularities.Add(tie);
@@ -136,6 +137,16 @@ public sealed partial class PeftModel
                 if (layer.Adapters.TryGetValue(adapter, out var found)) found.Scaling = scaling(found);
     }
 
+    // A decomposition of the weight has no more parts than its smaller side.
+    private static void CheckFactorable(AdapterPlan plan, LoraConfig config, bool isNew)
+    {
+        if (!config.Init.ChangesBase && !(isNew && config.Init == LoraInit.Orthogonal)) return;
+        var wide = plan.Targets.Where(t => t.Kind == TargetKind.Linear && t.Rank > Math.Min(t.InFeatures, t.OutFeatures)).ToList();
+        if (wide.Count == 0) return;
+        throw new InvalidLoraConfigException([.. wide.Select(t =>
+            $"init_lora_weights '{config.Init}' takes at most the smaller side's {Math.Min(t.InFeatures, t.OutFeatures)} parts from {t.Path} ({t.InFeatures} -> {t.OutFeatures}), and r is {t.Rank}; lower it (rank_pattern), or start with true")]);
+    }
+
     private void CheckNew(string adapter, LoraConfig config)
     {
         CheckName(adapter);
@@ -174,7 +185,7 @@ public sealed partial class PeftModel
             foreach (var target in plan.Targets)
             {
                 var layer = LayerFor(target);
-                if (config.Init.ChangesBase) KeepBase(layer);
+                if (config.Init.ChangesBase && layer is LoraLinear) KeepBase(layer);
                 LoraInitializer.AddAdapter(layer, adapter, config, target, options, filled);
             }
             if (config.EnsureWeightTying) TieFactors(adapter);
@@ -183,7 +194,7 @@ public sealed partial class PeftModel
             foreach (var (path, indices) in plan.Tokens) RowsHost(path).Add(adapter, indices);
             if (plan.TiedTokens is { } tiedRows) RowsHost(tiedRows).AddTied(adapter, RowsHost(_names.InputEmbedding!));
             using (no_grad())
-                foreach (var (_, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((bias, bias.clone().DetachFromDisposeScope()));
+                foreach (var (name, bias) in BiasesOf(adapter, config)) _biasesBefore.Add((name, bias.clone().DetachFromDisposeScope()));
             _configs.Add(adapter, config);
         }
         catch

@@ -87,10 +87,12 @@ public sealed partial class PeftModel
         ArgumentNullException.ThrowIfNull(tensors);
         using var change = Change();
         options ??= new AdapterOptions();
+        (config, tensors) = AdapterTranslation.Of(BaseModel, config, tensors);
         CheckNew(adapter, config);
         if (!options.AllowOtherBase) CheckBase(tensors.Source, lineage, options.BaseFingerprint ?? BaseFingerprint);
         using var scope = NewDisposeScope();
         var (plan, expected) = PlanAndExpected(config);
+        CheckFactorable(plan, config, isNew: false);
         var values = ReadChecked(tensors, expected);
         Attach(adapter, config, plan, options, filled: true);
         Fill(adapter, values);
@@ -158,15 +160,19 @@ public sealed partial class PeftModel
         var config = ConfigOf(adapter);
         gatherer ??= WholeParameters.Instance;
         var state = new OrderedDictionary<string, Tensor>();
+        // A merged base is not what the adapter belongs on: the file gets it as it was.
+        var before = BeforeMerge();
         foreach (var host in Hosts)
         {
             string prefix = $"{ModelNames.Prefix}{host.ModulePath}.";
             foreach (var tensor in host.TensorsOf(adapter)) state[prefix + tensor.DiskName] = gatherer.Gather(prefix + tensor.MemoryName, tensor.Tensor);
+            if (host is ModuleToSave module)
+                foreach (var (name, buffer) in module.BuffersOf(adapter)) state[prefix + name] = buffer.cpu().clone().DetachFromDisposeScope();
             if (host is not LoraLayer layer || !layer.Adapters.ContainsKey(adapter) || !AdapterKeys.SavesBase(config, host.ModulePath)) continue;
             foreach (var (name, parameter) in host.BaseParameters().Where(p => p.Name == "base_layer.weight"))
-                state[prefix + name] = gatherer.Gather(prefix + name, parameter);
+                state[prefix + name] = Unmerged(prefix + name, parameter, before, gatherer);
         }
-        foreach (var (name, bias) in BiasesOf(adapter, config)) state[name] = gatherer.Gather(name, bias);
+        foreach (var (name, bias) in BiasesOf(adapter, config)) state[name] = Unmerged(name, bias, before, gatherer);
         return state;
     }
 
@@ -184,6 +190,13 @@ public sealed partial class PeftModel
                 found.AddRange(ModuleToSave.ParametersOf(module).Select(p => ($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.Name)}", p.Parameter)));
         }
         return found;
+    }
+
+    private static Tensor Unmerged(string name, Parameter parameter, Dictionary<IntPtr, Tensor> before, IParameterGatherer gatherer)
+    {
+        if (!before.TryGetValue(parameter.Handle, out var content)) return gatherer.Gather(name, parameter);
+        using var original = new Parameter(content.clone().DetachFromDisposeScope(), requires_grad: false);
+        return gatherer.Gather(name, original);
     }
 
     // As PEFT's save_pretrained: for inference, and "all-linear" resolved to the layers' names.
@@ -219,8 +232,13 @@ public sealed partial class PeftModel
     {
         var modules = _names.Modules().ToDictionary(m => m.Path, m => (m.Module as IAdapterHost)?.Original ?? m.Module);
         var expected = plan.Targets.SelectMany(t => AdapterKeys.ForTarget(t, config, modules[t.Path])).ToList();
-        foreach (string path in plan.ModulesToSave.Concat(plan.TiedModule is { } head ? [head] : []))
-            expected.AddRange(ModuleToSave.ParametersOf(modules[path]).Select(p => new AdapterKeys.Expected($"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, p.Name)}", p.Parameter.shape)));
+        var saved = plan.ModulesToSave.Concat(plan.TiedModule is { } head ? [head] : []).ToList();
+        foreach (string path in saved)
+        {
+            string Key(string name) => $"{ModelNames.Prefix}{path}.{_names.OuterWithin(path, name)}";
+            expected.AddRange(ModuleToSave.ParametersOf(modules[path]).Select(p => new AdapterKeys.Expected(Key(p.Name), p.Parameter.shape)));
+            expected.AddRange(ModuleToSave.BuffersIn(modules[path]).Select(b => new AdapterKeys.Expected(Key(b.Name), b.Buffer.shape, IsWhole: !is_floating_point(b.Buffer))));
+        }
         foreach (var (path, indices) in plan.Tokens)
             expected.Add(new($"{ModelNames.Prefix}{path}.token_adapter.trainable_tokens_delta", [indices.Count, LoraEmbedding.TableOf(modules[path]).shape[1]]));
         if (config.Bias == LoraBias.None) return expected;
@@ -231,8 +249,15 @@ public sealed partial class PeftModel
             string owner = isBias && name.Length > 5 ? name[..^5] : "";
             if (owner.EndsWith(".base_layer", StringComparison.Ordinal)) owner = owner[..^".base_layer".Length];
             bool adapted = targets.Contains(owner);
-            if (isBias && (config.Bias == LoraBias.All || adapted))
-                expected.Add(new(adapted ? $"{ModelNames.Prefix}{owner}.base_layer.bias" : ModelNames.Prefix + name, parameter.shape));
+            if (!isBias || (config.Bias != LoraBias.All && !adapted)) continue;
+            // A module trained in full has the bias in its copy. PEFT writes that of the original beside it, and the copy's under a second name.
+            if (saved.FirstOrDefault(p => owner == p || owner.StartsWith(p + ".", StringComparison.Ordinal)) is { } copied)
+            {
+                string inside = name[(copied.Length + 1)..];
+                foreach (string holder in new[] { "original_module", "modules_to_save" })
+                    expected.Add(new($"{ModelNames.Prefix}{copied}.{holder}.{inside}", parameter.shape, Required: false));
+            }
+            else expected.Add(new(adapted ? $"{ModelNames.Prefix}{owner}.base_layer.bias" : ModelNames.Prefix + name, parameter.shape));
         }
         return expected;
     }
@@ -254,10 +279,13 @@ public sealed partial class PeftModel
         {
             string prefix = $"{ModelNames.Prefix}{host.ModulePath}.";
             foreach (var tensor in host.TensorsOf(adapter)) tensor.Tensor.copy_(tensors[prefix + tensor.DiskName]);
+            if (host is ModuleToSave module)
+                foreach (var (name, buffer) in module.BuffersOf(adapter)) buffer.copy_(tensors[prefix + name]);
             if (host is LoraLayer layer && layer.Adapters.ContainsKey(adapter) && tensors.TryGetValue(prefix + "base_layer.weight", out var weight))
                 FillBase(adapter, layer, weight);
         }
-        foreach (var (name, bias) in BiasesOf(adapter, ConfigOf(adapter))) bias.copy_(tensors[name]);
+        foreach (var (name, bias) in BiasesOf(adapter, ConfigOf(adapter)))
+            if (tensors.TryGetValue(name, out var values)) bias.copy_(values);      // only that of an original beside its copy may be missing
     }
 
     // An embedding's base weight comes with the adapter; PEFT puts it into the model.

@@ -26,11 +26,11 @@ public sealed partial class PeftModel
         var lineage = AdapterLineage.Read(folder);
         CheckBase(folder, lineage, BaseFingerprint);
         CheckCompanions(folder);
-        var config = files.Config;
+        var (config, reader) = AdapterTranslation.Of(BaseModel, files.Config, files.Tensors);
         using var scope = NewDisposeScope();
         var plan = AdapterPlan.For(BaseModel, config);
         CheckSwap(folder, adapter, old, config, plan);
-        var tensors = ReadChecked(files.Tensors, ExpectedOf(plan, config));
+        var tensors = ReadChecked(reader, ExpectedOf(plan, config));
         var targets = plan.Targets.ToDictionary(t => t.Path);
         bool renewed = false;
         foreach (var layer in Layers.Where(l => l.Adapters.ContainsKey(adapter)).ToList())

@@ -77,8 +77,8 @@ public sealed partial class PeftModel
         var config = ConfigOf(adapter);
         if (!config.Init.ChangesBase || config.Init == LoraInit.Loftq)
             throw new AdapterStateException($"Adapter '{adapter}' was begun by init_lora_weights '{config.Init}', which leaves the base as it is or quantises it; use Save.");
-        if (config.UseDora || config.LoraBOwnBias)
-            throw new AdapterStateException($"Adapter '{adapter}' has {(config.UseDora ? "use_dora" : "lora_bias")}, which has no plain form on the unchanged base; use Save.");
+        if (config.UseDora)
+            throw new AdapterStateException($"Adapter '{adapter}' has use_dora, which has no plain form on the unchanged base; use Save.");
         double factor = config.UseRsLora ? Math.Sqrt(2) : 2;      // keeps the scaling at twice the rank
         var plain = ForFile(adapter) with
         {
@@ -96,7 +96,13 @@ public sealed partial class PeftModel
         {
             if (!layer.Adapters.TryGetValue(adapter, out var found)) continue;
             string prefix = $"{ModelNames.Prefix}{layer.ModulePath}.";
-            var (a, b) = found.Initial!.Value;
+            if (found.Initial is not { } initial)      // an embedding starts plain; zeros bring it to the rank of the settings
+            {
+                foreach (var (key, along) in new[] { ("lora_embedding_A", 0L), ("lora_embedding_B", 1L) })
+                    state[prefix + key] = cat([state[prefix + key], zeros_like(state[prefix + key])], along);
+                continue;
+            }
+            var (a, b) = initial;
             state[prefix + "lora_A.weight"] = cat([state[prefix + "lora_A.weight"], a.to(found.A.dtype)], 0);
             state[prefix + "lora_B.weight"] = cat([state[prefix + "lora_B.weight"], -b.to(found.B.dtype)], 1);
         }

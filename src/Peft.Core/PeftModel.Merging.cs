@@ -7,9 +7,9 @@ namespace Peft.Core;
 public sealed partial class PeftModel
 {
     // The base weights as they were before a merge or an init changed them.
-    private readonly Dictionary<LoraLayer, BaseCopy> _beforeMerge = [];
-    private readonly Dictionary<LoraLayer, BaseCopy> _beforeInit = [];
-    private readonly List<(Parameter Bias, Tensor Copy)> _biasesBefore = [];
+    private readonly OrderedDictionary<LoraLayer, BaseCopy> _beforeMerge = [];
+    private readonly OrderedDictionary<LoraLayer, BaseCopy> _beforeInit = [];
+    private readonly List<(string Name, Tensor Copy)> _biasesBefore = [];
     private bool _safelyMerged;
 
     /// <summary>Adds adapters to the base weights, so that they cost nothing more; <see cref="Unmerge"/> takes them out bit for bit.</summary>
@@ -40,8 +40,9 @@ public sealed partial class PeftModel
 
     private void TakeOut()
     {
+        // The other way round than they were merged: layers may share a weight.
+        foreach (var rows in Hosts.OfType<TokenRows>().Reverse()) rows.EndMerge(restore: true);
         Restore(_beforeMerge);
-        foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: true);
         _context.Merged.Clear();
     }
 
@@ -56,7 +57,8 @@ public sealed partial class PeftModel
     {
         using var change = Change();
         CheckNotChosen(nameof(MergeAndUnload));
-        var report = MergeInto(CheckMerge(adapters), safe);
+        var more = CheckMerge(adapters);
+        var report = _context.Merged.Count > 0 || SharesWeights(more) ? MergeInto(more, safe) : MergeForGood(more, safe);
         foreach (var rows in Hosts.OfType<TokenRows>()) rows.EndMerge(restore: false);
         foreach (var module in Hosts.OfType<ModuleToSave>().ToList()) KeepCopy(module, report.Adapters);
         Forget(_beforeMerge);
@@ -78,8 +80,8 @@ public sealed partial class PeftModel
         RestoreBiases();
         foreach (var host in Hosts.ToList()) PutBack(host);
         UndoReplication();
-        foreach (var (parameter, trained) in _found)
-            if (!parameter.IsInvalid) parameter.requires_grad = trained;
+        foreach (var (name, parameter) in BaseModel.named_parameters())
+            if (_found.TryGetValue(name, out bool trained)) parameter.requires_grad = trained;
         if (BaseModel is IAdapterRouted routed) routed.AdapterRouting = null;
         _configs.Clear();
         _context.NamesChanged();
@@ -100,12 +102,15 @@ public sealed partial class PeftModel
             if (_context.Merged.Contains(name)) throw new AdapterStateException($"Adapter '{name}' is merged already; merging it again would double it. Call Unmerge first.");
         }
         if (names.Distinct().Count() != names.Count) throw new AdapterStateException($"An adapter can be merged only once: {string.Join(", ", names)}.");
+        CheckTogether([.. _context.Merged, .. names]);
         var broken = new List<string>();
         foreach (var layer in Layers)
         {
             foreach (string name in names)
             {
                 if (!layer.Adapters.TryGetValue(name, out var adapter)) continue;
+                if (layer is LoraConv2d { IsGrouped: true })
+                    throw new AdapterStateException($"Adapter '{name}' is on {layer.ModulePath}, a convolution with groups: what it adds is no weight of the groups' shape, so it cannot be merged; use the adapter unmerged.");
                 if (adapter.BBias is not null && layer.BaseBias is null)
                     throw new AdapterStateException($"Adapter '{name}' has a bias of its own at {layer.ModulePath} (lora_bias), and the base layer has none to add it to; use the adapter unmerged.");
                 if (!adapter.IsFinite()) broken.Add($"{layer.ModulePath} of adapter '{name}'");
@@ -136,10 +141,40 @@ public sealed partial class PeftModel
             if (merged.Count > 0) MergeInto(merged, _safelyMerged);
             throw;
         }
-        foreach (var rows in Hosts.OfType<TokenRows>()) rows.Merge(names);
+        foreach (var rows in Hosts.OfType<TokenRows>()) rows.Merge(names, keep: true);
         _context.Merged.AddRange(names);
         _safelyMerged = safe;
         return new MergeReport(names, layers);
+    }
+
+    // Two sums in one weight: the second is known only when the first is there.
+    private bool SharesWeights(List<string> names)
+    {
+        var weights = Layers.Where(layer => names.Any(layer.Adapters.ContainsKey))
+            .SelectMany(layer => layer.BaseParameters().Where(p => p.Name == "base_layer.weight").Select(p => p.Parameter.Handle)).ToList();
+        return weights.Distinct().Count() != weights.Count;
+    }
+
+    /// <summary>What the base's parameters were before the merge, by their handles; empty if nothing is merged.</summary>
+    private Dictionary<IntPtr, Tensor> BeforeMerge()
+    {
+        var before = new Dictionary<IntPtr, Tensor>();
+        foreach (var copy in _beforeMerge.Values)
+            foreach (var (parameter, content) in copy.Contents()) before.TryAdd(parameter.Handle, content);
+        foreach (var rows in Hosts.OfType<TokenRows>())
+            if (rows.BeforeMerge is { } kept) before.TryAdd(kept.Table.Handle, kept.Content);
+        return before;
+    }
+
+    // Nothing is taken out again, so no weight is kept: all sums are known to be finite before the first one is stored.
+    private MergeReport MergeForGood(List<string> names, bool safe)
+    {
+        var layers = Layers.Where(layer => names.Any(layer.Adapters.ContainsKey)).ToList();
+        var broken = layers.Where(layer => !LoraMerge.IsFinite(layer, names, safe)).Select(layer => layer.ModulePath).ToList();
+        if (broken.Count > 0) throw new NonFiniteWeightsException(broken, "Merge");
+        var merged = layers.Select(layer => LoraMerge.Merge(layer, names, safe)).ToList();
+        foreach (var rows in Hosts.OfType<TokenRows>()) rows.Merge(names, keep: false);
+        return new MergeReport(names, merged);
     }
 
     // A module trained in full stays in its copy; the original is its owner's again.
@@ -154,9 +189,12 @@ public sealed partial class PeftModel
     private void RestoreBiases()
     {
         using var noGrad = no_grad();
-        foreach (var (bias, copy) in _biasesBefore)
+        if (_biasesBefore.Count == 0) return;
+        var present = new Dictionary<string, Parameter>();
+        foreach (var (name, parameter) in _names.BaseParameters(keepShared: true)) present[ModelNames.Prefix + name] = parameter;
+        foreach (var (name, copy) in _biasesBefore)
         {
-            bias.copy_(copy);
+            present[name].copy_(copy);
             copy.Dispose();
         }
         _biasesBefore.Clear();
@@ -167,13 +205,13 @@ public sealed partial class PeftModel
         if (!_beforeInit.ContainsKey(layer)) _beforeInit[layer] = new BaseCopy(layer);
     }
 
-    private static void Restore(Dictionary<LoraLayer, BaseCopy> copies)
+    private static void Restore(OrderedDictionary<LoraLayer, BaseCopy> copies)
     {
         foreach (var copy in copies.Values.Reverse()) copy.Restore();
         Forget(copies);
     }
 
-    private static void Forget(Dictionary<LoraLayer, BaseCopy> copies)
+    private static void Forget(OrderedDictionary<LoraLayer, BaseCopy> copies)
     {
         foreach (var copy in copies.Values) copy.Dispose();
         copies.Clear();

@@ -46,6 +46,13 @@ public sealed partial class PeftModel
 
     private TokenRows RowsHost(string outerPath) => HostAt(outerPath, (p, module) => new TokenRows(p, module, _context));
 
+    /// <summary>The layers whose weight is stored packed and is no parameter, by outer paths.</summary>
+    internal IEnumerable<(string Path, FrozenLinear Layer)> PackedLayers()
+        => from module in _names.Modules()
+           let layer = (module.Module is IAdapterHost host ? host.Original : module.Module) as FrozenLinear
+           where layer is not null && ModuleClone.IsPacked(layer)
+           select (module.Path, layer);
+
     private void PutBack(IAdapterHost host)
     {
         ModuleTree.Replace(BaseModel, _names.Inner(host.ModulePath), host.Original);
@@ -102,11 +109,33 @@ public sealed partial class PeftModel
         var a = new Parameter(source.B.t().detach().DetachFromDisposeScope(), requires_grad: false);
         var b = new Parameter(source.A.t().detach().DetachFromDisposeScope(), requires_grad: false);
         head.Add(new LoraAdapter(adapter, config, rank, alpha, a, b, null));
+        own = head.Adapters[adapter];
+        var seen = source.B.Handle;
+        own.Retie = source.Retie = () =>
+        {
+            if (source.B.Handle != seen && Retie(source, head, own)) seen = source.B.Handle;
+        };
     }
 
-    // Two full copies of one module cannot both act.
+    // After a move of both, whichever came last; a view of the wrong device or dtype would be no tie.
+    private static bool Retie(LoraAdapter source, LoraLayer head, LoraAdapter own)
+    {
+        if (source.A.dtype != own.B.dtype || source.A.device_type != own.B.device_type || source.A.device_index != own.B.device_index) return false;
+        bool trained = own.A.requires_grad;
+        using var scope = NewDisposeScope();
+        head.Exchange(own.Name, new Parameter(source.B.t().detach().DetachFromDisposeScope(), trained), new Parameter(source.A.t().detach().DetachFromDisposeScope(), trained));
+        return true;
+    }
+
+    // Neither two full copies of one module can both act, nor two values of one row.
     private void CheckTogether(IReadOnlyList<string> adapters)
     {
+        foreach (var rows in Hosts.OfType<TokenRows>())
+        {
+            var twice = adapters.Distinct().SelectMany(a => rows.TokensOf(a).Select(token => (Token: token, Adapter: a))).GroupBy(t => t.Token).FirstOrDefault(g => g.Count() > 1);
+            if (twice is not null)
+                throw new AdapterStateException($"Adapters {string.Join(" and ", twice.Select(t => t.Adapter))} both train row {twice.Key} of {rows.ModulePath} and cannot be active together.");
+        }
         foreach (var host in Hosts.Where(h => h is ModuleToSave))
         {
             var both = adapters.Where(host.AdapterNames.Contains).ToList();

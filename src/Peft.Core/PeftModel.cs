@@ -21,7 +21,7 @@ public sealed partial class PeftModel : IDisposable
     private readonly OrderedDictionary<string, LoraConfig> _configs = [];
     private readonly Dictionary<string, bool> _trainable = [];
     private readonly ModelNames _names;
-    private readonly List<(Parameter Parameter, bool Trained)> _found = [];
+    private readonly Dictionary<string, bool> _found = [];      // by name: a move makes new parameters
     private bool _disposed;
 
     /// <summary>Takes a model without adapters and freezes it.</summary>
@@ -36,9 +36,9 @@ public sealed partial class PeftModel : IDisposable
         _names = new ModelNames(model);
         if (_names.Hosts().FirstOrDefault() is { } host)
             throw new AdapterStateException($"The model carries adapters already ({string.Join(", ", host.AdapterNames)} at {host.ModulePath}). Add others by AddAdapter or LoadAdapter of the PeftModel that is there, or unload them first (dispose it).");
-        foreach (var (_, parameter) in model.named_parameters())
+        foreach (var (name, parameter) in model.named_parameters())
         {
-            _found.Add((parameter, parameter.requires_grad));
+            _found[name] = parameter.requires_grad;
             parameter.requires_grad = false;
         }
         if (model is IAdapterRouted routed) routed.AdapterRouting = new AdapterRouting(_context);

@@ -25,7 +25,7 @@ internal sealed record AdapterConfigField(
         new("inference_mode", true, c => c.InferenceMode, (c, e) => c with { InferenceMode = Flag(e, "inference_mode") }),
         new("init_lora_weights", true, c => InitNode(c.Init), (c, e) => c with { Init = Init(e) }),
         new("layer_replication", true, c => Pairs(c.LayerReplication), (c, e) => c with { LayerReplication = Pairs(e) }),
-        new("layers_pattern", true, c => Strings(c.LayersPattern), (c, e) => c with { LayersPattern = StringOrList(e, "layers_pattern") }),
+        new("layers_pattern", true, c => Strings(c.LayersPattern), (c, e) => c with { LayersPattern = IsEmptyText(e) ? [] : StringOrList(e, "layers_pattern") }),
         new("layers_to_transform", true, c => Numbers(c.LayersToTransform), (c, e) => c with { LayersToTransform = NumberOrList(e) }),
         new("loftq_config", true, c => LoftqNode(c.Loftq), (c, e) => c with { Loftq = LoftqOf(e) }),
         new("lora_alpha", true, c => PythonJson.Number(c.Alpha), (c, e) => c with { Alpha = Real(e, "lora_alpha") }),
@@ -92,6 +92,8 @@ internal sealed record AdapterConfigField(
         _ => throw Wrong(name, "a list of texts", e),
     };
 
+    private static bool IsEmptyText(JsonElement e) => e.ValueKind == JsonValueKind.String && e.GetString()!.Length == 0;
+
     private static TargetModules? Modules(JsonElement e, string name) => e.ValueKind switch
     {
         JsonValueKind.Null => null,
@@ -125,6 +127,8 @@ internal sealed record AdapterConfigField(
     {
         JsonValueKind.True or JsonValueKind.Null => LoraInit.Default,
         JsonValueKind.False => LoraInit.Random,
+        // EVA chose its factors before the training from data; what was trained and saved is a plain LoRA. The file keeps the word.
+        JsonValueKind.String when string.Equals(e.GetString(), "eva", StringComparison.OrdinalIgnoreCase) => LoraInit.Default,
         JsonValueKind.String => new LoraInit(e.GetString()!),
         _ => throw Wrong("init_lora_weights", "true, false or a text", e),
     };

@@ -17,14 +17,14 @@ public static class AdapterConfigJson
     // Features of PEFT that change the result and that this library does not have. Any value but null, false and {} turns one on.
     private static readonly string[] Unsupported =
     [
-        "alora_invocation_tokens", "arrow_config", "corda_config", "eva_config", "kasa_config", "lora_ga_config", "megatron_config",
+        "alora_invocation_tokens", "arrow_config", "corda_config", "kasa_config", "lora_ga_config", "megatron_config",
         "monteclora_config", "use_bdlora", "use_qalora", "velora_config",
     ];
 
     // Fields that change nothing by themselves: kept for the file, whatever they hold.
     private static readonly Dictionary<string, string?> Inert = new()
     {
-        ["auto_mapping"] = "null", ["megatron_core"] = "\"megatron.core\"", ["peft_type"] = "\"LORA\"", ["peft_version"] = null,
+        ["auto_mapping"] = "null", ["eva_config"] = "null", ["megatron_core"] = "\"megatron.core\"", ["peft_type"] = "\"LORA\"", ["peft_version"] = null,
         ["qalora_group_size"] = "16", ["revision"] = "null", ["runtime_config"] = "{\"ephemeral_gpu_offload\": false}",
     };
 

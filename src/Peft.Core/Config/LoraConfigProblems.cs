@@ -14,6 +14,9 @@ internal static class LoraConfigProblems
         CheckAlpha(problems, "lora_alpha", c.Alpha);
         foreach (var (key, alpha) in c.AlphaPattern) CheckAlpha(problems, $"alpha_pattern['{key}']", alpha);
         if (!(c.Dropout >= 0 && c.Dropout < 1)) problems.Add($"lora_dropout must be at least 0 and below 1, got {Number(c.Dropout)}");
+        if (c.LoraBOwnBias && c.UseDora) problems.Add("lora_bias does not go with use_dora; set one of them to false");
+        if (c.LoraBOwnBias && c.Init != LoraInit.Default && c.Init != LoraInit.Random)
+            problems.Add($"lora_bias goes with init_lora_weights true or false only, got '{c.Init}'");
         CheckTargets(problems, c);
         CheckPatterns(problems, c);
         CheckInit(problems, c);
@@ -31,7 +34,7 @@ internal static class LoraConfigProblems
         if (!any && c.TargetParameters is not { Count: > 0 }) problems.Add("target_modules is missing; name the layers, e.g. [\"q_proj\", \"v_proj\"], or use TargetModules.AllLinear");
         if (c.LayersToTransform is not null && c.TargetModules?.Pattern is not null)
             problems.Add("layers_to_transform needs target_modules as a list; put the layer numbers into the regular expression instead");
-        if (c.LayersPattern is not null && c.LayersToTransform is null)
+        if (c.LayersPattern is { Count: > 0 } && c.LayersToTransform is null)
             problems.Add("layers_pattern is set but layers_to_transform is not");
         if (c.TargetParameters is { Count: > 0 })
         {
@@ -67,8 +70,7 @@ internal static class LoraConfigProblems
 
     private static string UnknownInit(string word) => word.ToLowerInvariant() switch
     {
-        "eva" => "takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads "
-            + "once its adapter_config.json says init_lora_weights true and has no eva_config",
+        "eva" => "takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads",
         "corda" or "lora_ga" or "mica" => "takes its factors from training data, which is not there; use true, pissa or olora. Merge an adapter that was trained "
             + "with it into its base with PEFT, and load the merged model",
         _ => "is not known; use true, false, gaussian, pissa, pissa_niter_N, olora, orthogonal or loftq",

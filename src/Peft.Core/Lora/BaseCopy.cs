@@ -1,3 +1,4 @@
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -15,6 +16,16 @@ internal sealed class BaseCopy : IDisposable
         _layer = layer;
         _weight = (layer as LoraLinear)?.BaseLayer.CopyStorage() ?? [layer.BaseWeight(layer.BaseDtype)];
         _bias = layer.BaseBias?.clone().DetachFromDisposeScope();
+    }
+
+    /// <summary>The layer's parameters and what they held; a packed weight, which is no parameter, is left out.</summary>
+    public IEnumerable<(Parameter Parameter, Tensor Content)> Contents()
+    {
+        foreach (var (name, parameter) in _layer.BaseParameters())
+        {
+            if (name == "base_layer.weight" && _weight.Count == 1) yield return (parameter, _weight[0]);
+            else if (name == "base_layer.bias" && _bias is not null) yield return (parameter, _bias);
+        }
     }
 
     public void Restore()

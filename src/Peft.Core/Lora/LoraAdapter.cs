@@ -37,20 +37,23 @@ public sealed class LoraAdapter
     /// <summary>The factor that rank and alpha give.</summary>
     public double InitialScaling { get; internal set; }
 
-    /// <summary>(R, in); (R, V) for an embedding; (R, in / groups, kh, kw) for a convolution.</summary>
-    public Parameter A { get; }
+    /// <summary>(R, in); (R, V) for an embedding; (R, in, kh, kw) for a convolution.</summary>
+    public Parameter A { get; internal set; }
 
-    /// <summary>(out, R); (D, R) for an embedding; (out, R, 1, 1) for a convolution.</summary>
-    public Parameter B { get; }
+    /// <summary>(out, R); (D, R) for an embedding; (out, R / groups, 1, 1) for a convolution.</summary>
+    public Parameter B { get; internal set; }
 
     /// <summary>(out), B's own bias, or null.</summary>
-    public Parameter? BBias { get; }
+    public Parameter? BBias { get; internal set; }
 
     /// <summary>DoRA's magnitude, one for each output, or null; (1, out, 1, 1) for a convolution.</summary>
     public Parameter? Magnitude { get; internal set; }
 
     /// <summary>A and B as an init that changes the base made them; null for other inits.</summary>
     internal (Tensor A, Tensor B)? Initial { get; set; }
+
+    /// <summary>Ties the factors to those of another layer again, after a move made new parameters of both; null where nothing is tied.</summary>
+    internal Action? Retie { get; set; }
 
     internal bool IsPlain => BBias is null && Magnitude is null;
 

@@ -21,6 +21,19 @@ public sealed class LoraConv2d : LoraLayer
         RegisterComponents();
     }
 
+    /// <summary>Whether the convolution has groups: PEFT's A spans all input channels, so that what an adapter adds is no weight of the base's shape.</summary>
+    internal bool IsGrouped => _base.groups > 1;
+
+    /// <summary>What PEFT cannot do with groups either.</summary>
+    internal static void CheckGroups(string path, Conv2d convolution, LoraConfig config, int rank)
+    {
+        if (convolution.groups == 1) return;
+        if (rank % convolution.groups != 0)
+            throw new InvalidLoraConfigException([$"r is {rank} at {path}, which has {convolution.groups} groups; it must be a multiple of them (rank_pattern sets it for this layer alone)"]);
+        if (config.UseDora)
+            throw new UnsupportedTargetException(path, $"its {convolution.groups} groups do not go with use_dora, which needs the adapter's sum with the weight; leave it out (exclude_modules).");
+    }
+
     internal override string FactorPrefix => "lora_";
 
     internal override string FactorSuffix => ".weight";
@@ -75,17 +88,19 @@ public sealed class LoraConv2d : LoraLayer
 
     internal override void OverwriteBase(Tensor weight) => MappedPages.Overwrite(_base.weight, weight);
 
-    internal override Tensor ProductOf(Tensor a, Tensor b) => b.flatten(1).matmul(a.flatten(1)).view(_base.weight.shape);
+    internal override Tensor ProductOf(Tensor a, Tensor b) => IsGrouped
+        ? throw new AdapterStateException($"What an adapter adds at {ModulePath} cannot be written as a weight of its {_base.groups} groups, so it can be neither merged nor taken apart; use the adapter unmerged.")
+        : b.flatten(1).matmul(a.flatten(1)).view(_base.weight.shape);
 
     internal override Tensor NormsOf(Tensor weight) => linalg.norm(weight.flatten(1), dims: [1L]).view(1, -1, 1, 1);
 
     internal override Tensor OverWeight(Tensor factor) => factor.view(-1, 1, 1, 1);
 
-    private Tensor Convolve(Tensor x, Tensor weight)
-        => nn.functional.conv2d(x, weight, null, _base.stride, _base.padding, _base.dilation, _base.groups);
+    private Tensor Convolve(Tensor x, Tensor weight, long groups = 1)
+        => nn.functional.conv2d(x, weight, null, _base.stride, _base.padding, _base.dilation, groups);
 
     private Tensor Product(LoraAdapter adapter, Tensor x)
-        => nn.functional.conv2d(Convolve(x, adapter.A.to(x.dtype)), adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype)) * adapter.Scaling;
+        => nn.functional.conv2d(Convolve(x, adapter.A.to(x.dtype)), adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype), groups: _base.groups) * adapter.Scaling;
 
     private Tensor Dropped(LoraAdapter adapter, Tensor input, AdapterPass pass, out bool dropped)
     {

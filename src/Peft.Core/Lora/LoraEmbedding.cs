@@ -17,7 +17,7 @@ public sealed class LoraEmbedding : LoraLayer
         : base(nameof(LoraEmbedding), path, original, context)
     {
         _base = (nn.Module<Tensor, Tensor>)original;
-        _padding = (original as IEmbeddingTable)?.PaddingIndex;
+        _padding = original is Embedding native ? NativeEmbedding.Of(native).PaddingIndex : (original as IEmbeddingTable)?.PaddingIndex;
         RegisterComponents();
     }
 

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -20,15 +21,16 @@ internal static class LoraInitializer
         var (a, b) = Factors(layer, config, target, options, filled);
         var dtype = layer.BaseDtype;
         var wanted = options.UpcastToFloat32 && dtype is ScalarType.Float16 or ScalarType.BFloat16 ? ScalarType.Float32 : dtype;
-        TorchSharp.Modules.Parameter Own(Tensor t) => new(t.to(dtype).to(wanted).to(layer.BaseDevice).clone().DetachFromDisposeScope(), requires_grad: false);
+        Parameter Own(Tensor t) => new(t.to(dtype).to(wanted).to(layer.BaseDevice).clone().DetachFromDisposeScope(), requires_grad: false);
         var bBias = config.LoraBOwnBias ? Own(zeros(target.OutFeatures)) : null;
-        if (config.Init.ChangesBase)
+        bool changesBase = config.Init.ChangesBase && layer is LoraLinear;
+        if (changesBase)
         {
             // PEFT puts these factors in as they are, in float32 whatever the base's dtype.
             if (dtype is ScalarType.Float16 or ScalarType.BFloat16 && options.UpcastToFloat32) dtype = ScalarType.Float32;
         }
         var adapter = new LoraAdapter(name, config, target.Rank, target.Alpha, Own(a), Own(b), bBias);
-        if (config.Init.ChangesBase) adapter.Initial = (a.clone().DetachFromDisposeScope(), b.clone().DetachFromDisposeScope());
+        if (changesBase) adapter.Initial = (a.clone().DetachFromDisposeScope(), b.clone().DetachFromDisposeScope());
         layer.Add(adapter);
         if (config.UseDora) layer.AddMagnitude(adapter, wanted);
     }
@@ -37,6 +39,9 @@ internal static class LoraInitializer
     {
         long r = target.Rank;
         bool spectral = config.Init.ChangesBase || config.Init == LoraInit.Orthogonal;
+        // PEFT starts an embedding as always beside PiSSA, OLoRA and the orthogonal init.
+        if (layer is LoraEmbedding && config.Init != LoraInit.Loftq) spectral = false;
+        if (filled && !config.Init.ChangesBase) spectral = false;
         if (spectral && layer is not LoraLinear) throw new UnsupportedTargetException(layer.ModulePath, $"init_lora_weights '{config.Init}' works on linear layers only.");
         if (layer is LoraEmbedding)
         {
@@ -46,9 +51,9 @@ internal static class LoraInitializer
         long[] shapeA = [r, target.InFeatures], shapeB = [target.OutFeatures, r];
         if (layer is LoraConv2d)
         {
-            using var weight = layer.BaseWeight(ScalarType.Float32);
-            shapeA = [r, .. weight.shape.Skip(1)];
-            shapeB = [target.OutFeatures, r, 1, 1];
+            var convolution = (Conv2d)layer.Original;
+            shapeA = ShapeOfA(convolution, r);
+            shapeB = ShapeOfB(convolution, r);
         }
         var init = config.Init;
         if (spectral) return SpectralInit.Factors((LoraLinear)layer, config, target, options);
@@ -57,6 +62,12 @@ internal static class LoraInitializer
         var a = Uniform(shapeA);
         return (a, init == LoraInit.Random ? Uniform(shapeB) : zeros(shapeB));
     }
+
+    /// <summary>(R, in, kh, kw): as in PEFT, A has no groups.</summary>
+    internal static long[] ShapeOfA(Conv2d convolution, long r) => [r, convolution.in_channels, .. convolution.weight.shape.Skip(2)];
+
+    /// <summary>(out, R / groups, 1, 1).</summary>
+    internal static long[] ShapeOfB(Conv2d convolution, long r) => [convolution.out_channels, r / convolution.groups, 1, 1];
 
     // kaiming_uniform_ with a = sqrt(5), in the order of torch's own arithmetic.
     private static Tensor Uniform(long[] shape)

@@ -118,6 +118,21 @@ public abstract class LoraLayer : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <summary>A factor in the magnitude's shape, made to broadcast over the base weight.</summary>
     internal abstract Tensor OverWeight(Tensor factor);
 
+    /// <summary>Puts other tensors in the place of an adapter's factors, which are freed.</summary>
+    internal void Exchange(string name, Parameter a, Parameter b)
+    {
+        var adapter = _adapters[name];
+        var old = (adapter.A, adapter.B);
+        (adapter.A, adapter.B) = (a, b);
+        foreach (var tensor in TensorsOf(name).Take(2))
+        {
+            _internal_params.Remove(tensor.MemoryName);
+            register_parameter(tensor.MemoryName, tensor.Tensor);
+        }
+        old.A.Dispose();
+        old.B.Dispose();
+    }
+
     /// <summary>Takes the tensors of an adapter over.</summary>
     internal void Add(LoraAdapter adapter)
     {
@@ -168,6 +183,35 @@ public abstract class LoraLayer : nn.Module<Tensor, Tensor>, IAdapterHost
         => PrecisionOf(pass) == AdapterPrecision.BaseDtype ? input : input.to(adapter.A.dtype);
 
     private protected AdapterPrecision PrecisionOf(AdapterPass pass) => pass.Precision ?? Context.Precision;
+
+    /// <inheritdoc/>
+    protected override nn.Module _to(DeviceType deviceType, int deviceIndex, bool non_blocking)
+    {
+        _deviceIndex = int.MinValue;                         // the factors were made where the base is: TorchSharp must not think that it knows
+        return base._to(deviceType, deviceIndex, non_blocking);
+    }
+
+    /// <summary>TorchSharp makes new parameters where it moves or casts them; the adapters take them over.</summary>
+    protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)
+    {
+        base._toEpilog(dtype, device, non_blocking);
+        foreach (var (name, adapter) in _adapters)
+        {
+            adapter.A = get_parameter($"{FactorPrefix}A.{name}{FactorSuffix}")!;
+            adapter.B = get_parameter($"{FactorPrefix}B.{name}{FactorSuffix}")!;
+            if (adapter.BBias is not null) adapter.BBias = get_parameter($"lora_B.{name}.bias")!;
+            if (adapter.Magnitude is not null) adapter.Magnitude = get_parameter($"lora_magnitude_vector.{name}.weight")!;
+            if (device is not null && adapter.Initial is { } initial)
+                adapter.Initial = (Moved(initial.A, device), Moved(initial.B, device));
+            adapter.Retie?.Invoke();
+        }
+    }
+
+    private static Tensor Moved(Tensor tensor, Device device)
+    {
+        using var noGrad = no_grad();
+        return tensor.to(device, disposeAfter: true).DetachFromDisposeScope();
+    }
 
     // Hides a module from TorchSharp's search for child modules.
     private sealed record Holder(nn.Module Module);

@@ -104,8 +104,8 @@ public sealed class LoraLinear : LoraLayer
             norms = NormsOf(weight.add_(product, adapter.Scaling));
         }
         var factor = adapter.Magnitude!.to(x.dtype) / norms;
-        var plain = running ?? _base.call(x);
-        if (_base.BiasTensor is { } bias) plain = plain - bias;
+        // From the dropped input the base's part is computed as PEFT does: the weight in the input's dtype, whatever it is stored in, and no bias.
+        var plain = running is null ? BaseProduct.Call(_base, x) : _base.BiasTensor is { } bias ? running - bias : running;
         var hidden = MatrixProduct.Linear(x, adapter.A.to(x.dtype));
         var product2 = MatrixProduct.Linear(hidden, adapter.B.to(x.dtype), adapter.BBias?.to(x.dtype));
         return (factor - 1) * plain + factor * product2 * adapter.Scaling;

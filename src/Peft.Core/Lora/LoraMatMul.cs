@@ -64,8 +64,7 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
         if (adapter.B.requires_grad) gradB = LoraProducts.TransposeMultiply(gradient, hidden, call.Scaling).to(adapter.B.dtype);
         if (adapter.A.requires_grad)
         {
-            var dropped = (call.Mask is null ? input : call.Mask.Apply(input)).reshape(-1, layer.InFeatures);
-            gradA = LoraProducts.TransposeMultiply(narrow, dropped, 1).to(adapter.A.dtype);
+            gradA = LoraProducts.TransposeMultiply(narrow, Dropped(call, input, compute).reshape(-1, layer.InFeatures), 1).to(adapter.A.dtype);
         }
         if (call.InputNeedsGradient)
         {
@@ -91,9 +90,12 @@ internal sealed class LoraMatMul : autograd.SingleTensorFunction<LoraMatMul>
     private static Tensor Hidden(CallState call, Tensor input)
     {
         var compute = call.Precision == AdapterPrecision.BaseDtype ? input.dtype : call.Adapter.A.dtype;
-        var dropped = call.Mask is null ? input : call.Mask.Apply(input);
-        return LoraProducts.Hidden(dropped.reshape(-1, call.Layer.InFeatures), call.Adapter.A.to(compute));
+        return LoraProducts.Hidden(Dropped(call, input, compute).reshape(-1, call.Layer.InFeatures), call.Adapter.A.to(compute));
     }
+
+    // As PEFT: first the cast, then the dropping, whose scaling would be rounded otherwise. Without dropping the products cast by themselves.
+    private static Tensor Dropped(CallState call, Tensor input, ScalarType compute)
+        => call.Mask is null ? input : call.Mask.Apply(input.to(compute));
 
     private static Tensor OfUnknownContent(FrozenLinear layer, Tensor input)
         => empty([.. input.shape[..^1], layer.OutFeatures], input.dtype, input.device);

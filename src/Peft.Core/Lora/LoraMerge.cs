@@ -32,6 +32,30 @@ internal static class LoraMerge
         return new MergedLayer(layer.ModulePath, here, Norm(exact), Norm(wanted - exact), Norm(stored.sub_(wanted)));
     }
 
+    /// <summary>Whether a merge would give finite weights; nothing changes.</summary>
+    /// <param name="layer">The layer, into which nothing is merged yet.</param>
+    /// <param name="names">The adapters, in order.</param>
+    /// <param name="safe">As for <see cref="Merge"/>.</param>
+    public static bool IsFinite(LoraLayer layer, IReadOnlyList<string> names, bool safe)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var here = names.Where(layer.Adapters.ContainsKey).Select(name => layer.Adapters[name]).ToList();
+        var before = layer.BaseWeight(layer.BaseDtype).MoveToCurrent();
+        // An element of B A is at most r times the largest of each: far below the limit with sane weights, and then no sum need be made.
+        double bound = Largest(before);
+        foreach (var adapter in here) bound += Math.Abs(adapter.Scaling) * adapter.Rank * Largest(adapter.A) * Largest(adapter.B);
+        if (here.All(adapter => adapter.Magnitude is null) && bound < LargestOf(before.dtype)) return true;
+        var weight = before;
+        foreach (var adapter in here) weight = Merged(layer, adapter, layer.DeltaWeight(adapter.Name).MoveToCurrent(), weight, before, safe);
+        return IsFinite(weight);
+    }
+
+    private static double Largest(Tensor tensor) => tensor.numel() == 0 ? 0 : Math.Max(tensor.max().ToDouble(), -tensor.min().ToDouble());
+
+    // Half of the largest number, so that no rounding on the way matters.
+    private static double LargestOf(ScalarType dtype) => finfo(dtype).max / 2;
+
     /// <summary>One adapter without DoRA on a dense weight: sum, roundings and measures in one pass. Null where that does not fit.</summary>
     private static MergedLayer? MergeInOnePass(LoraLayer layer, LoraAdapter adapter, Tensor weight, bool safe)
     {

@@ -52,6 +52,13 @@ public sealed class ModuleToSave : nn.Module<Tensor, Tensor>, IAdapterHost
             ? ParametersOf(copy).Select(p => new AdapterTensor($"modules_to_save.{adapter}.{_outer(p.Name)}", _outer(p.Name), p.Parameter))
             : [];
 
+    /// <summary>A copy's buffers that belong into a file (running statistics), by their names there.</summary>
+    internal IEnumerable<(string Name, Tensor Buffer)> BuffersOf(string adapter)
+        => _copies.TryGetValue(adapter, out var copy) ? BuffersIn(copy).Select(b => (_outer(b.Name), b.Buffer)) : [];
+
+    /// <summary>The buffers of a module that its state dict has.</summary>
+    internal static IEnumerable<(string Name, Tensor Buffer)> BuffersIn(nn.Module module) => module.named_buffers(include_nonpersistent: false).Select(b => (b.name, b.buffer));
+
     /// <inheritdoc/>
     public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
         => ParametersOf(_original).Select(p => ($"original_module.{_outer(p.Name)}", p.Parameter));

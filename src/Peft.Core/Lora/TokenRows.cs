@@ -14,6 +14,7 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
     private const string Tensor = "token_adapter.trainable_tokens_delta";
 
     private readonly OrderedDictionary<string, Rows> _rows = [];
+    private readonly HashSet<string> _tied = [];             // adapters whose rows belong to the embedding
     private readonly nn.Module<Tensor, Tensor> _original;
     private readonly AdapterContext _context;
     private Tensor? _beforeMerge;
@@ -70,7 +71,7 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
 
     /// <inheritdoc/>
     public IEnumerable<AdapterTensor> TensorsOf(string adapter)
-        => _rows.TryGetValue(adapter, out var rows) && !rows.Tied ? [new AdapterTensor($"{Tensor}.{adapter}", Tensor, rows.Values)] : [];
+        => _rows.TryGetValue(adapter, out var rows) && !_tied.Contains(adapter) ? [new AdapterTensor($"{Tensor}.{adapter}", Tensor, rows.Values)] : [];
 
     /// <inheritdoc/>
     public IEnumerable<(string Name, Parameter Parameter)> BaseParameters()
@@ -79,7 +80,7 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
     /// <inheritdoc/>
     public void Remove(string adapter)
     {
-        if (!_rows.Remove(adapter, out var rows) || rows.Tied) return;
+        if (!_rows.Remove(adapter, out var rows) || _tied.Remove(adapter)) return;
         _internal_params.Remove($"{Tensor}.{adapter}");
         rows.Values.Dispose();
         rows.Indices.Dispose();
@@ -92,7 +93,11 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         int index = _rows.IndexOf(from);
         _rows.Remove(from);
         _rows.Insert(index, to, rows);
-        if (rows.Tied) return;
+        if (_tied.Remove(from))
+        {
+            _tied.Add(to);
+            return;
+        }
         _internal_params.Remove($"{Tensor}.{from}");
         register_parameter($"{Tensor}.{to}", rows.Values);
     }
@@ -105,11 +110,25 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         Dispose();
     }
 
-    /// <summary>The tokens whose rows an adapter trains, in the order of its rows.</summary>
-    internal IReadOnlyList<long> TokensOf(string adapter)
+    /// <inheritdoc/>
+    protected override nn.Module _to(DeviceType deviceType, int deviceIndex, bool non_blocking)
     {
-        using var local = _rows[adapter].Indices.cpu();
-        return [.. local.data<long>()];
+        _deviceIndex = int.MinValue;                         // the rows were made where the base is: TorchSharp must not think that it knows
+        return base._to(deviceType, deviceIndex, non_blocking);
+    }
+
+    /// <summary>TorchSharp makes new parameters where it moves or casts them; the rows take them over.</summary>
+    protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)
+    {
+        base._toEpilog(dtype, device, non_blocking);
+        foreach (string adapter in _rows.Keys.ToList())
+        {
+            var rows = _rows[adapter];
+            if (_tied.Contains(adapter)) continue;
+            rows.Values = get_parameter($"{Tensor}.{adapter}")!;
+            if (device is not null) rows.Indices = rows.Indices.to(device, disposeAfter: true).DetachFromDisposeScope();
+        }
+        if (_beforeMerge is not null && device is not null) _beforeMerge = _beforeMerge.to(device, disposeAfter: true).DetachFromDisposeScope();
     }
 
     internal void Add(string adapter, IReadOnlyList<long> indices)
@@ -124,25 +143,37 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
         if (indices.Count == 0 || indices.Distinct().Count() != indices.Count || indices.Any(i => i < 0))
             throw new InvalidLoraConfigException([$"trainable_token_indices of {ModulePath} must be different token ids from 0 on, at least one"]);
         var at = tensor(indices.ToArray(), ScalarType.Int64, table.device);
-        var rows = new Rows(at.DetachFromDisposeScope(), new Parameter(table.index_select(0, at).clone().DetachFromDisposeScope(), requires_grad: false), Tied: false);
+        var rows = new Rows([.. indices], at.DetachFromDisposeScope(), new Parameter(table.index_select(0, at).clone().DetachFromDisposeScope(), requires_grad: false));
         _rows.Add(adapter, rows);
         register_parameter($"{Tensor}.{adapter}", rows.Values);
     }
 
+    /// <summary>The tokens whose rows an adapter trains, in the order of its rows; none if it trains none here.</summary>
+    internal IReadOnlyList<long> TokensOf(string adapter) => _rows.TryGetValue(adapter, out var rows) ? rows.Tokens : [];
+
     /// <summary>Uses the rows of the embedding that the module shares its weight with.</summary>
-    internal void AddTied(string adapter, TokenRows source) => _rows.Add(adapter, source._rows[adapter] with { Tied = true });
+    internal void AddTied(string adapter, TokenRows source)
+    {
+        _rows.Add(adapter, source._rows[adapter]);
+        _tied.Add(adapter);
+    }
 
     /// <summary>Puts the rows of adapters into the table; shared ones are put there by their owner.</summary>
-    internal void Merge(IReadOnlyList<string> adapters)
+    /// <param name="adapters">The adapters, in order.</param>
+    /// <param name="keep">Whether the table is kept as it was, for <see cref="EndMerge"/>.</param>
+    internal void Merge(IReadOnlyList<string> adapters, bool keep)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var table = LoraEmbedding.TableOf(_original);
-        if (!adapters.Any(a => _rows.TryGetValue(a, out var own) && !own.Tied)) return;
-        _beforeMerge = table.detach().clone().DetachFromDisposeScope();
-        foreach (string adapter in adapters)
-            if (_rows.TryGetValue(adapter, out var rows) && !rows.Tied) table.index_copy_(0, rows.Indices, rows.Values.detach().to(table.dtype));
+        var own = adapters.Where(a => _rows.ContainsKey(a) && !_tied.Contains(a)).ToList();
+        if (own.Count == 0) return;
+        if (keep) _beforeMerge = table.detach().clone().DetachFromDisposeScope();
+        foreach (string adapter in own) table.index_copy_(0, _rows[adapter].Indices, _rows[adapter].Values.detach().to(table.dtype));
     }
+
+    /// <summary>The table and what it held before the merge; null if no rows are merged here.</summary>
+    internal (Parameter Table, Tensor Content)? BeforeMerge => _beforeMerge is null ? null : (LoraEmbedding.TableOf(_original), _beforeMerge);
 
     /// <summary>Takes merged rows out, or leaves them for good.</summary>
     internal void EndMerge(bool restore)
@@ -158,5 +189,13 @@ public sealed class TokenRows : nn.Module<Tensor, Tensor>, IAdapterHost
 
     private Tensor? Bias => _original is FrozenLinear frozen ? frozen.BiasTensor : (_original as Linear)?.bias;
 
-    private sealed record Rows(Tensor Indices, Parameter Values, bool Tied);
+    // One object for the owner and for whoever uses its rows.
+    private sealed class Rows(IReadOnlyList<long> tokens, Tensor indices, Parameter values)
+    {
+        public IReadOnlyList<long> Tokens { get; } = tokens;
+
+        public Tensor Indices { get; set; } = indices;
+
+        public Parameter Values { get; set; } = values;
+    }
 }

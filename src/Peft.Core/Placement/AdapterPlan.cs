@@ -28,8 +28,11 @@ public enum TargetKind
 /// <param name="Scaling">The factor of B A.</param>
 public sealed record PlannedTarget(string Path, TargetKind Kind, long InFeatures, long OutFeatures, int Rank, double Alpha, double Scaling)
 {
+    /// <summary>The groups of a convolution, over which B is split; 1 for all others.</summary>
+    public long Groups { get; init; } = 1;
+
     /// <summary>Elements of A and B.</summary>
-    public long Parameters => Rank * (InFeatures + OutFeatures);
+    public long Parameters => Rank * (InFeatures + OutFeatures / Groups);
 }
 
 /// <summary>What <see cref="PeftModelExtensions.GetPeftModel"/> would do to a model; making it changes nothing.</summary>
@@ -115,6 +118,8 @@ public sealed record AdapterPlan
             bool byTie = !byModule && IsTied(model, config, matcher, names, path);
             if (!byModule && !byParameter && !byTie) continue;
             if (kind is null) throw new UnsupportedTargetException(path, Refusal(original));
+            if (kind == TargetKind.Embedding && config.LoraBOwnBias)
+                throw new UnsupportedTargetException(path, "an embedding cannot have lora_bias, which would never be trained; set it to false, or leave the embedding out (exclude_modules).");
             targets.Add(TargetFor(path, kind.Value, original, matcher, config));
         }
         CheckFound(config, targets, toSave, fitting);
@@ -201,12 +206,13 @@ public sealed record AdapterPlan
             FrozenLinear linear => (linear.InFeatures, linear.OutFeatures),
             Linear linear => (linear.in_features, linear.out_features),
             ITiedLinear tied => (tied.Weight.shape[1], tied.Weight.shape[0]),
-            Conv2d conv => (conv.weight.shape.Skip(1).Aggregate(1L, (a, b) => a * b), conv.out_channels),
+            Conv2d conv => (conv.in_channels * conv.weight.shape[2] * conv.weight.shape[3], conv.out_channels),
             _ => TableShape(original),
         };
         int rank = matcher.RankOf(path);
         double alpha = matcher.AlphaOf(path);
-        return new PlannedTarget(path, kind, inside, outside, rank, alpha, config.ScalingOf(rank, alpha));
+        if (original is Conv2d grouped) LoraConv2d.CheckGroups(path, grouped, config, rank);
+        return new PlannedTarget(path, kind, inside, outside, rank, alpha, config.ScalingOf(rank, alpha)) { Groups = (original as Conv2d)?.groups ?? 1 };
     }
 
     private static (long, long) TableShape(nn.Module embedding)

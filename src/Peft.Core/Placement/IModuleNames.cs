@@ -15,4 +15,12 @@ public interface IModuleNames
     /// <param name="path">The outer path.</param>
     /// <returns>The path in memory.</returns>
     string ToInternal(string path);
+
+    /// <summary>
+    /// How names that another version of the model gave its modules become present outer names, for adapter files that have them; null if the names are
+    /// present ones or none of the model's.
+    /// </summary>
+    /// <param name="names">All names of a file, without PEFT's prefix.</param>
+    /// <returns>The translation of a path or a name below it, or null.</returns>
+    Func<string, string>? TranslationOf(IReadOnlyCollection<string> names) => null;
 }

@@ -14,7 +14,8 @@ internal static class AdapterKeys
     /// <param name="Key">Its name.</param>
     /// <param name="Shape">Its shape.</param>
     /// <param name="Required">Whether a file without it is at fault.</param>
-    public sealed record Expected(string Key, long[] Shape, bool Required = true);
+    /// <param name="IsWhole">Whether it holds whole numbers (a counter) instead of floating-point ones.</param>
+    public sealed record Expected(string Key, long[] Shape, bool Required = true, bool IsWhole = false);
 
     /// <summary>What a file must hold for LoRA on the planned layers.</summary>
     public static IEnumerable<Expected> ForTarget(PlannedTarget target, LoraConfig config, nn.Module original)
@@ -22,8 +23,8 @@ internal static class AdapterKeys
         string prefix = $"{ModelNames.Prefix}{target.Path}.";
         long r = target.Rank, outside = target.OutFeatures;
         bool table = target.Kind == TargetKind.Embedding, conv = target.Kind == TargetKind.Conv2d;
-        long[] a = conv ? [r, .. ((Conv2d)original).weight.shape.Skip(1)] : [r, target.InFeatures];
-        long[] b = conv ? [outside, r, 1, 1] : [outside, r];
+        long[] a = conv ? LoraInitializer.ShapeOfA((Conv2d)original, r) : [r, target.InFeatures];
+        long[] b = conv ? LoraInitializer.ShapeOfB((Conv2d)original, r) : [outside, r];
         yield return new(prefix + (table ? "lora_embedding_A" : "lora_A.weight"), a);
         yield return new(prefix + (table ? "lora_embedding_B" : "lora_B.weight"), b);
         if (config.LoraBOwnBias) yield return new(prefix + "lora_B.bias", [outside]);
@@ -47,7 +48,7 @@ internal static class AdapterKeys
                 faults.Add($"{key}: the model has no place for it{Nearest(key, missing.Count > 0 ? missing : wanted.Keys.ToList())}");
             else if (!entry.Shape.SequenceEqual(want.Shape))
                 faults.Add($"{key}: file has ({string.Join(", ", entry.Shape)}), model wants ({string.Join(", ", want.Shape)})");
-            else if (!is_floating_point(entry.Dtype))
+            else if (!want.IsWhole && !is_floating_point(entry.Dtype))
                 faults.Add($"{key}: file has {entry.DtypeName}, which is no floating-point dtype");
         }
         faults.AddRange(missing.Select(key => $"{key}: missing from file"));

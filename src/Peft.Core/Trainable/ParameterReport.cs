@@ -68,6 +68,14 @@ public sealed record ParameterReport(
             counts[parameter.requires_grad ? 0 : 1] += parameter.numel();
             counts[2] += parameter.numel() * parameter.element_size();
         }
+        // A packed weight is no parameter: its values are counted, not its bytes, as PEFT does.
+        foreach (var (name, layer) in model.PackedLayers())
+        {
+            string part = PartOf(name);
+            if (!parts.TryGetValue(part, out var counts)) parts[part] = counts = new long[3];
+            counts[1] += layer.InFeatures * layer.OutFeatures;
+            counts[2] += layer.StoredBytes;
+        }
         return new ParameterReport(
             [.. parts.Select(p => new ParameterGroupCount(p.Key, p.Value[0], p.Value[1], p.Value[2]))],
             [.. adapters.Select(a => new ParameterGroupCount(a.Key, a.Value[0], a.Value[1], a.Value[2]))],

@@ -10,6 +10,7 @@ namespace Peft.Llava;
 internal sealed class CheckpointWriter
 {
     private readonly LlavaModel _model;
+    private readonly LlavaConfig _config;
     private readonly SavePretrainedOptions _options;
     private readonly Dictionary<string, FrozenLinear> _linears;
     private readonly bool _foreign;
@@ -19,12 +20,23 @@ internal sealed class CheckpointWriter
     {
         _model = model;
         _options = options;
-        _foreign = model.Config.IsHuggingFace;
+        _config = ConfigOf(model);
+        _foreign = _config.IsHuggingFace;
         var modules = ModuleTree.Modules(model).ToList();
         if (modules.FirstOrDefault(m => m.Module is IAdapterHost) is { Module: not null } host)
             throw new AdapterStateException($"The model cannot be saved as a checkpoint while it carries adapters ({host.Path}). "
                 + "Merge them into it (MergeAndUnload) or take them off (Unload) first; PeftModel.Save writes adapters alone.");
         _linears = modules.Where(m => m.Module is FrozenLinear).ToDictionary(m => m.Path, m => (FrozenLinear)m.Module, StringComparer.Ordinal);
+    }
+
+    // Where head or embedding was trained as a copy of its own they are tied no longer, and a reader that ties it again would lose what was trained.
+    private static LlavaConfig ConfigOf(LlavaModel model)
+    {
+        const string field = "tie_word_embeddings";
+        var config = model.Config;
+        if (!config.Language.TieWordEmbeddings || model.TiesEmbeddings) return config;
+        config = config.With(field, false);
+        return config.IsHuggingFace ? config.WithText(field, false) : config;
     }
 
     /// <summary>Writes the folder's files.</summary>
@@ -37,10 +49,10 @@ internal sealed class CheckpointWriter
         cancellation.ThrowIfCancellationRequested();
         var names = ShardedWriter.Write(folder, tensors, maxShardBytes: _options.MaxShardBytes, cancellation: cancellation);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
-        string? from = _options.CompanionFolder switch { null => _model.Config.Folder, "" => null, var given => given };
-        CompanionFiles.Write(_model.Config, from, folder);
-        if (_options.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, _model.Config);
-        else if (from is not null) TokenizerFiles.Copy(from, folder, _model.Config);
+        string? from = _options.CompanionFolder switch { null => _config.Folder, "" => null, var given => given };
+        CompanionFiles.Write(_config, from, folder);
+        if (_options.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, _config);
+        else if (from is not null) TokenizerFiles.Copy(from, folder, _config);
         return [.. names, "config.json"];
     }
 
@@ -48,7 +60,7 @@ internal sealed class CheckpointWriter
     {
         var state = _model.state_dict();
         var tensors = new List<KeyValuePair<string, Tensor>>();
-        foreach (var spec in ModelManifest.Of(_model.Config))
+        foreach (var spec in ModelManifest.Of(_config))
         {
             if (StandsElsewhere(spec.Name)) continue;
             int dot = spec.Name.LastIndexOf('.');
@@ -60,7 +72,7 @@ internal sealed class CheckpointWriter
             }
             else
             {
-                tensors.Add(KeyValuePair.Create(ToFile(spec.Name), state[spec.Name].cpu()));
+                tensors.Add(KeyValuePair.Create(ToFile(spec.Name), (spec.Name == "lm_head.weight" && _model.BorrowedHead is { } borrowed ? borrowed : state[spec.Name]).cpu()));
             }
         }
         return tensors;
@@ -68,13 +80,13 @@ internal sealed class CheckpointWriter
 
     /// <summary>The original layout keeps a tower that was not trained in a folder of its own.</summary>
     private bool StandsElsewhere(string name)
-        => _model.Config is { Layout: CheckpointLayout.Original, UnfreezeVisionTower: false } && name.StartsWith(ModelManifest.TowerPrefix, StringComparison.Ordinal);
+        => _config is { Layout: CheckpointLayout.Original, UnfreezeVisionTower: false } && name.StartsWith(ModelManifest.TowerPrefix, StringComparison.Ordinal);
 
     private string ToFile(string name) => _foreign ? HuggingFaceKeys.ToExternal(name, _options.KeyStyle) : name;
 
     private JsonObject Config()
     {
-        var document = _model.Config.ToJson();
+        var document = _config.ToJson();
         document.Remove("quantization_config");
         if (Quantization() is { } quantization) document["quantization_config"] = QuantizationConfigJson.Write(quantization);
         document[document.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = SavedConfig.NameOf(_model.Dtype);

@@ -77,6 +77,16 @@ public static class HuggingFaceKeys
         return null;
     }
 
+    /// <summary>The style of an adapter's names, which may be of one part only; where that part has the same names in two styles, either.</summary>
+    internal static HuggingFaceKeyStyle? DetectAdapter(IReadOnlyCollection<string> names)
+    {
+        bool Any(params string[] prefixes) => names.Any(n => prefixes.Any(p => n.StartsWith(p, StringComparison.Ordinal)));
+        if (Any("model.language_model.", "model.vision_tower.", "model.multi_modal_projector."))
+            return Any("model.vision_tower.vision_model.") ? HuggingFaceKeyStyle.ModuleTree4Late : HuggingFaceKeyStyle.ModuleTree5;
+        if (!Any("language_model.", "vision_tower.", "multi_modal_projector.")) return null;
+        return Any("vision_tower.") && !Any("vision_tower.vision_model.") ? HuggingFaceKeyStyle.WrittenBy5 : HuggingFaceKeyStyle.Classic;
+    }
+
     private static bool Under(string name, string prefix, out string rest)
     {
         bool under = name.StartsWith(prefix, StringComparison.Ordinal);

@@ -12,8 +12,8 @@ public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
     private const string ProjectorPath = "model.mm_projector";
 
     /// <summary>
-    /// The names that adapters of a model in a llava-hf layout have: those of the module tree of one of transformers' versions. The original layout
-    /// and plain language models have one way of naming only.
+    /// The names that adapters of a model in a llava-hf layout get: those of the module tree of one of transformers' versions. Adapters with the names of
+    /// another version are loaded as they are and saved with these. The original layout and plain language models have one way of naming only.
     /// </summary>
     public HuggingFaceKeyStyle AdapterNames { get; set; } = HuggingFaceKeyStyle.ModuleTree5;
 
@@ -34,7 +34,13 @@ public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
     public string? OutputHead => ToExternal(HeadPath);
 
     /// <inheritdoc/>
-    public bool TiesEmbeddings => Config.Language.TieWordEmbeddings;
+    public bool TiesEmbeddings
+        => Config.Language.TieWordEmbeddings && Below(_head) is ITiedLinear head && Below(_model.Embedding) is IEmbeddingTable table && head.Weight.Handle == table.Weight.Handle;
+
+    /// <summary>The weight of a head that has none of its own; null otherwise.</summary>
+    internal TorchSharp.Modules.Parameter? BorrowedHead => (Below(_head) as ITiedLinear)?.Weight;
+
+    private static TorchSharp.torch.nn.Module Below(TorchSharp.torch.nn.Module module) => (module as IAdapterHost)?.Original ?? module;
 
     private string TowerOutside => HasForeignNames ? ToExternal("model.vision_tower.vision_tower.vision_model.").TrimEnd('.') : TowerPath;
 
@@ -43,6 +49,13 @@ public sealed partial class LlavaModel : IModuleNames, IAdapterTargets
 
     /// <inheritdoc/>
     public string ToInternal(string path) => HasForeignNames ? HuggingFaceKeys.ToInternal(path, AdapterNames) ?? path : path;
+
+    /// <inheritdoc/>
+    public Func<string, string>? TranslationOf(IReadOnlyCollection<string> names)
+    {
+        if (!HasForeignNames || HuggingFaceKeys.DetectAdapter(names) is not { } style || style == AdapterNames) return null;
+        return name => HuggingFaceKeys.ToInternal(name, style) is { } inner ? ToExternal(inner) : name;
+    }
 
     /// <summary>
     /// LLaVA's script puts LoRA on before the vision tower is loaded, so <c>q_proj</c> never means the tower's there; transformers' LLaVA has its tower

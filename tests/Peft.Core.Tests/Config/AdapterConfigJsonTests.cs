@@ -28,7 +28,7 @@ public sealed class AdapterConfigJsonTests
     {
         { "\"peft_type\": \"IA3\"", "peft_type \"IA3\"" },
         { "\"peft_type\": \"LORA\", \"use_qalora\": true", "use_qalora = true" },
-        { "\"peft_type\": \"LORA\", \"eva_config\": {\"rho\": 2}", "eva_config = {\"rho\": 2}" },
+        { "\"peft_type\": \"LORA\", \"corda_config\": {\"rho\": 2}", "corda_config = {\"rho\": 2}" },
         { "\"peft_type\": \"LORA\", \"corda_config\": {\"corda_method\": \"kpm\"}", "corda_config = {\"corda_method\": \"kpm\"}" },
         { "\"peft_type\": \"LORA\", \"of_the_future\": [1]", "of_the_future = [1]" },
         { "\"peft_type\": \"LORA\", \"megatron_config\": {\"a\": 1}, \"arrow_config\": {\"b\": 2}", "megatron_config = {\"a\": 1}, arrow_config = {\"b\": 2}" },

@@ -20,13 +20,14 @@ public sealed class LoraConfigTests
         { "target_modules is missing; name the layers, e.g. [\"q_proj\", \"v_proj\"], or use TargetModules.AllLinear", Good with { TargetModules = null } },
         { "layers_to_transform needs target_modules as a list; put the layer numbers into the regular expression instead", Good with { TargetModules = TargetModules.Regex(".*q"), LayersToTransform = [1] } },
         { "layers_pattern is set but layers_to_transform is not", Good with { LayersPattern = ["layers"] } },
+        { "lora_bias does not go with use_dora; set one of them to false", Good with { LoraBOwnBias = true, UseDora = true } },
+        { "lora_bias goes with init_lora_weights true or false only, got 'pissa'", Good with { LoraBOwnBias = true, Init = LoraInit.Pissa } },
         { "target_parameters cannot have dropout; set lora_dropout to 0", Good with { TargetParameters = ["first.weight"], Dropout = 0.1 } },
         { "target_parameters cannot be used with use_dora", Good with { TargetParameters = ["first.weight"], UseDora = true } },
         { "target_parameters cannot be used with lora_bias", Good with { TargetParameters = ["first.weight"], LoraBOwnBias = true } },
         { "init_lora_weights 'magic' is not known; use true, false, gaussian, pissa, pissa_niter_N, olora, orthogonal or loftq", Good with { Init = new LoraInit("magic") } },
         {
-            "init_lora_weights 'EVA' takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads "
-                + "once its adapter_config.json says init_lora_weights true and has no eva_config",
+            "init_lora_weights 'EVA' takes its factors from training data, which is not there; use true, pissa or olora. An adapter that was trained with it is plain LoRA and loads",
             Good with { Init = new LoraInit("EVA") }
         },
         { DataInit("corda"), Good with { Init = new LoraInit("corda") } },

@@ -175,8 +175,9 @@ public sealed class HostTests
     public void Inits_that_look_at_a_matrix_work_on_linear_layers_only()
     {
         using var model = ReferenceModel.Load(Llama, "llama", ScalarType.Float32);
-        Assert.Equal("model.embed_tokens: init_lora_weights 'olora' works on linear layers only.",
-            Assert.Throws<UnsupportedTargetException>(() => model.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, Init = LoraInit.Olora, TargetModules = ["embed_tokens"] })).Message);
+        using var one = new OneLayer(nn.Conv2d(3, 4, 3));
+        Assert.Equal("lin: init_lora_weights 'olora' works on linear layers only.",
+            Assert.Throws<UnsupportedTargetException>(() => one.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, Init = LoraInit.Olora, TargetModules = ["lin"] })).Message);
         Assert.Equal("init_lora_weights 'loftq' needs a quantiser; set AdapterOptions.Loftq.",
             Assert.Throws<AdapterStateException>(() => model.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, Init = LoraInit.Loftq, TargetModules = ["q_proj"] })).Message);
     }

@@ -37,6 +37,7 @@ public sealed class AdapterMatrixTests : IDisposable
     private static readonly Dictionary<string, LoraConfig> Options = new()
     {
         ["plain"] = Base, ["rslora"] = Base with { UseRsLora = true }, ["dora"] = Base with { UseDora = true }, ["lora_bias"] = Base with { LoraBOwnBias = true },
+        ["dropout"] = Base with { Dropout = 0.3 }, ["dora_dropout"] = Base with { UseDora = true, Dropout = 0.3 },
         ["bias"] = Base with { Bias = LoraBias.LoraOnly },
         ["pattern"] = Base with { RankPattern = new Dictionary<string, int> { ["lin"] = 5 }, AlphaPattern = new Dictionary<string, double> { ["lin"] = 4 } },
         ["modules_to_save"] = Base with { ModulesToSave = ["head"] }, ["embedding"] = Base with { TargetModules = ["lin", "embed_tokens"] },
@@ -55,7 +56,7 @@ public sealed class AdapterMatrixTests : IDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    [Theory, MemberData(nameof(Cells))]
+    [Theory, MemberData(nameof(Cells)), Trait("Fault", "lora-2")]
     public void A_training_step_gives_the_gradients_of_a_dense_twin(string storage, ScalarType dtype, string option)
     {
         double tolerance = RowOf(storage, dtype).Tolerance;
@@ -65,7 +66,8 @@ public sealed class AdapterMatrixTests : IDisposable
         Randomise(peft, other);
         var x = Input(dtype).requires_grad_(true);
         var wide = x.detach().to(ScalarType.Float32).requires_grad_(true);
-        var (y, wanted) = (model.Run(x), twin.Run(wide));
+        var y = Drawn(model, x);
+        var wanted = Drawn(twin, wide);
         Assert.Equal(dtype, y.dtype);
         Near(wanted, y, tolerance, "output");
         var gradient = randn_like(wanted);
@@ -81,6 +83,7 @@ public sealed class AdapterMatrixTests : IDisposable
     public void What_is_saved_gives_the_same_output_on_a_fresh_base(string storage, ScalarType dtype, string option)
     {
         var (model, _) = Pair(storage, dtype);
+        model.eval();
         var x = Input(dtype);
         using var noGrad = no_grad();
         var peft = model.GetPeftModel(Options[option]);
@@ -96,6 +99,7 @@ public sealed class AdapterMatrixTests : IDisposable
     public void Whatever_was_done_the_base_comes_back_bit_for_bit(string storage, ScalarType dtype, string option)
     {
         var (model, _) = Pair(storage, dtype);
+        model.eval();
         var x = Input(dtype);
         using var noGrad = no_grad();
         var before = model.Run(x);
@@ -128,6 +132,13 @@ public sealed class AdapterMatrixTests : IDisposable
 
     private static void Near(Tensor expected, Tensor got, double tolerance, string what)
         => TensorAssert.RelativeRms(expected, got.to(ScalarType.Float32), tolerance, what);
+
+    // With the same dropout masks.
+    private static Tensor Drawn(MatrixNet model, Tensor x)
+    {
+        manual_seed(11);
+        return model.Run(x);
+    }
 
     // The same factors on both sides, in float32; magnitudes near the norms they start at, biases moved.
     private static void Randomise(params PeftModel[] models)
