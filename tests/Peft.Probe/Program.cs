@@ -15,7 +15,7 @@ switch (args)
             PeftEnvironment.EnsureLibtorch();
             return 0;
         }
-        catch (LibtorchNotLoadedException e)
+        catch (PeftException e) when (e is LibtorchNotLoadedException or CpuLevelException)
         {
             Console.Write(e.Message);
             return 1;

@@ -48,6 +48,9 @@ public sealed record EnvironmentReport
     /// <summary>Vector instructions, e.g. <c>Avx2</c>, <c>Avx512F</c>, <c>Avx512Vbmi</c>, <c>Avx512Bf16</c>.</summary>
     public required IReadOnlyList<string> Simd { get; init; }
 
+    /// <summary>The level of the processor that each part of the process uses.</summary>
+    public required CpuReport Cpu { get; init; }
+
     /// <summary>Whether libtorch can use a CUDA device.</summary>
     public required bool IsCudaAvailable { get; init; }
 
@@ -89,6 +92,7 @@ public sealed record EnvironmentReport
         Line("threads", $"{Threads.Operation} per operation, {Threads.Independent} for independent operations");
         Line("thread spinning", ThreadSpinning is null ? "unset" : $"GOMP_SPINCOUNT={ThreadSpinning}");
         Line("SIMD", Simd.Count == 0 ? "none" : string.Join(", ", Simd));
+        Line("CPU level", Cpu.ToString());
         Line("CUDA", $"{(IsCudaAvailable ? $"available, {CudaDevices} device(s)" : "not available to libtorch")}, "
             + (CudaDriverVersion is null ? "no driver found" : $"the driver serves CUDA {CudaDriverVersion}"));
         Line("page-fault switch", PageFaultSwitch is null ? "unset" : $"THP_MEM_ALLOC_ENABLE={PageFaultSwitch}");
