@@ -37,6 +37,7 @@ public static unsafe class PeftEnvironment
             Processors = Environment.ProcessorCount,
             Simd = CpuFeatures.Detect(),
             Cpu = Cpu(loaded ? folders : []),
+            Products = ProductChoice.Describe(),
             IsCudaAvailable = loaded && torch.cuda.is_available(),
             CudaDevices = loaded && torch.cuda.is_available() ? torch.cuda.device_count() : 0,
             CudaDriverVersion = CudaDriver.Version(),

@@ -5,6 +5,27 @@ namespace Peft.Core.Tests;
 [Trait("Level", "any")]
 public sealed class CpuLevelsTests
 {
+    // The display name tells which levels of the processor the tests of this process can run.
+    public static IEnumerable<TheoryDataRow<string>> Levels()
+    {
+        var left = Enum.GetValues<CpuLevel>().Except(CpuLevels.Supported).Select(CpuLevels.NameOf).ToList();
+        string ran = string.Join(", ", CpuLevels.Supported.Select(CpuLevels.NameOf));
+        yield return new TheoryDataRow<string>(ran)
+        {
+            TestDisplayName = $"levels that run here: {ran}{(left.Count == 0 ? "" : $" (not: {string.Join(", ", left)})")}",
+            Label = "",
+        };
+    }
+
+    [Theory, MemberData(nameof(Levels))]
+    public void The_levels_are_all_up_to_that_of_the_process(string ran)
+    {
+        Assert.StartsWith("vector128", ran, StringComparison.Ordinal);
+        Assert.EndsWith(CpuLevels.NameOf(CpuLevels.Process), ran, StringComparison.Ordinal);
+        Assert.Equal((int)CpuLevels.Process + 1, CpuLevels.Supported.Count);
+        TestContext.Current.TestOutputHelper?.WriteLine(PeftEnvironment.Diagnose().Cpu.ToString());
+    }
+
     [Fact]
     public void A_forced_level_holds_until_it_is_disposed()
     {

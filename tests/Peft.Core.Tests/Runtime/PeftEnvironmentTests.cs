@@ -72,6 +72,7 @@ public sealed class PeftEnvironmentTests
         Assert.Equal(cpu.Hardware >= CpuLevel.Avx512 ? 512 : cpu.Hardware == CpuLevel.Avx2 ? 256 : 128, cpu.VectorBits);
         Assert.Null(cpu.Problem);
         Assert.Contains($"CPU level         {CpuLevels.NameOf(cpu.Process)}", PeftEnvironment.Diagnose().ToString(), StringComparison.Ordinal);
+        foreach (string line in ProductChoice.Describe()) Assert.Contains($"products          {line}\n", PeftEnvironment.Diagnose().ToString(), StringComparison.Ordinal);
     }
 
     [LinuxFact]
