@@ -21,14 +21,9 @@ internal sealed record BenchmarkSize(
 {
     private static readonly JsonSerializerOptions Options = new() { PropertyNameCaseInsensitive = true };
 
-    /// <summary>Reads a size by name.</summary>
-    public static BenchmarkSize Of(string name)
-    {
-        var all = JsonSerializer.Deserialize<Dictionary<string, BenchmarkSize>>(
-            File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "sizes.json")), Options)!;
-        return all.TryGetValue(name, out var size) ? size
-            : throw new ArgumentException($"There is no size '{name}'. Sizes: {string.Join(", ", all.Keys)}.");
-    }
+    /// <summary>The sizes by name.</summary>
+    public static IReadOnlyDictionary<string, BenchmarkSize> All { get; } = JsonSerializer.Deserialize<Dictionary<string, BenchmarkSize>>(
+        File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "sizes.json")), Options)!;
 
     /// <summary>Bytes of a shard.</summary>
     public long ShardBytes => Shard.EndsWith("KB", StringComparison.Ordinal) ? long.Parse(Shard[..^2]) * 1000 : long.Parse(Shard[..^2]) * 1_000_000;

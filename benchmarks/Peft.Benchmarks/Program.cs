@@ -2,19 +2,42 @@ using System.Diagnostics;
 using Peft.Benchmarks;
 using static TorchSharp.torch;
 
-// Peft.Benchmarks [--scenario NAME | --all] [--size medium] [--batch 2] [--steps 4] [--threads 2] [--out folder] [--clock wall|cpu]
 string[] others = ["load", "generate", "data", "save_adapter", "merge", "quantize", "optimizer", "adapters", "step_overhead", "feature_cache"];
-string sizeName = Option("size", "medium"), output = Option("out", "");
-int batch = int.Parse(Option("batch", sizeName == "wide" ? "1" : "2")), steps = int.Parse(Option("steps", "4"));
-string root = Option("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
-var size = BenchmarkSize.Of(sizeName);
+string[] scenarios = [.. TrainingSetup.All.Select(s => s.Name), .. others];
+var line = CommandLine.Parse(args);
+if (line.Has("help"))
+{
+    Console.Write(CommandLine.Help(scenarios, BenchmarkSize.All.Keys));
+    return 0;
+}
+string sizeName = line.Text("size", "medium"), scenario = line.Text("scenario", "lora_bf16"), output = line.Text("out", ""), clock = line.Text("clock", "wall");
+string? problem = line.Problem
+    ?? (scenarios.Contains(scenario) ? null : CommandLine.Unknown("scenario", scenario, scenarios))
+    ?? (BenchmarkSize.All.ContainsKey(sizeName) ? null : CommandLine.Unknown("size", sizeName, BenchmarkSize.All.Keys))
+    ?? (clock is "wall" or "cpu" ? null : CommandLine.Unknown("clock", clock, ["wall", "cpu"]));
+int batch = 0, steps = 0, threads = 0;
+try
+{
+    (batch, steps, threads) = (line.Number("batch", sizeName is "wide" or "medium1600" or "medium3136" ? 1 : 2), line.Number("steps", 4), line.Number("threads", 2));
+}
+catch (ArgumentException e)
+{
+    problem ??= e.Message;
+}
+if (problem is not null)
+{
+    Console.Error.WriteLine(problem + " --help lists the options.");
+    return 2;
+}
+string root = line.Text("checkpoints", Path.Combine(Path.GetTempPath(), "peft-benchmarks"));
+var size = BenchmarkSize.All[sizeName];
 string folder = BenchmarkCheckpoint.Ensure(root, sizeName, size);
 
-if (args.Contains("--all"))
+if (line.Has("all"))
 {
     // Each scenario in a process of its own, so that memory and warm-up are its own.
     int failed = 0;
-    foreach (string name in TrainingSetup.All.Select(s => s.Name).Concat(others))
+    foreach (string name in scenarios)
     {
         using var child = Process.Start(Environment.ProcessPath!, [.. Self(), .. args.Where(a => a != "--all"), "--scenario", name]);
         child.WaitForExit();
@@ -23,9 +46,8 @@ if (args.Contains("--all"))
     return failed;
 }
 
-set_num_threads(int.Parse(Option("threads", "2")));
-Clock.ProcessorTime = Option("clock", "wall") == "cpu";
-string scenario = Option("scenario", "lora_bf16");
+set_num_threads(threads);
+Clock.ProcessorTime = clock == "cpu";
 var result = TrainingSetup.All.FirstOrDefault(s => s.Name == scenario) is { } setup
     ? TrainingScenario.Run(setup, sizeName, batch, steps, folder)
     : Other(scenario);
@@ -39,7 +61,7 @@ return 0;
 
 BenchmarkResult Other(string name)
 {
-    double before = GemmPeak.Measure(ScalarType.BFloat16);
+    var before = GemmPeak.Measure();
     var rows = name switch
     {
         "load" => LoadScenario.Run(folder, steps),
@@ -52,16 +74,9 @@ BenchmarkResult Other(string name)
         "adapters" => AdapterCostScenario.Run(steps),
         "step_overhead" => StepOverheadScenario.Run(folder, size, batch, steps),
         "feature_cache" => FeatureCacheScenario.Run(folder, size, batch, steps),
-        _ => throw new ArgumentException($"There is no scenario '{name}'. Scenarios: "
-            + string.Join(", ", TrainingSetup.All.Select(s => s.Name).Concat(others)) + "."),
+        _ => throw new ArgumentException($"The scenario '{name}' is listed and has no code."),
     };
-    return new BenchmarkResult("Peft.Llava", name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, GemmPeak.Measure(ScalarType.BFloat16), rows);
-}
-
-string Option(string name, string fallback)
-{
-    int at = Array.IndexOf(args, "--" + name);
-    return at >= 0 && at + 1 < args.Length ? args[at + 1] : fallback;
+    return BenchmarkResult.Of(name, sizeName, batch, before, GemmPeak.Measure(), rows);
 }
 
 // Under "dotnet program.dll" the process is dotnet itself and wants the program first.

@@ -1,7 +1,7 @@
 using Peft.Core;
 using static TorchSharp.torch;
 
-// diagnose: prints the report. ensure: loads libtorch or prints the exception. Exit code 0 if libtorch is loaded.
+// diagnose: prints the report. levels: prints the levels of the processor that this process can run. ensure: loads libtorch or prints the exception. Exit code 0 if libtorch is loaded.
 // sweep FOLDER: AtomicFile.Sweep, or what it says. save FOLDER: writes the same files again and again, each time full of another number, until the process is killed.
 switch (args)
 {
@@ -9,13 +9,16 @@ switch (args)
         var report = PeftEnvironment.Diagnose();
         Console.Write(report);
         return report.IsLibtorchLoaded ? 0 : 1;
+    case ["levels"]:
+        Console.WriteLine(string.Join(' ', CpuLevels.Supported.Select(CpuLevels.NameOf)));
+        return 0;
     case ["ensure"]:
         try
         {
             PeftEnvironment.EnsureLibtorch();
             return 0;
         }
-        catch (LibtorchNotLoadedException e)
+        catch (PeftException e) when (e is LibtorchNotLoadedException or CpuLevelException)
         {
             Console.Write(e.Message);
             return 1;
@@ -41,6 +44,6 @@ switch (args)
             if (round == 1) Console.WriteLine("saved");
         }
     default:
-        Console.Error.WriteLine("usage: Peft.Probe diagnose | ensure | sweep FOLDER | save FOLDER");
+        Console.Error.WriteLine("usage: Peft.Probe diagnose | levels | ensure | sweep FOLDER | save FOLDER");
         return 2;
 }

@@ -41,7 +41,7 @@ internal static class TrainingScenario
     /// <summary>Runs a scenario in this process.</summary>
     public static BenchmarkResult Run(TrainingSetup setup, string sizeName, int batch, int steps, string folder)
     {
-        var size = BenchmarkSize.Of(sizeName);
+        var size = BenchmarkSize.All[sizeName];
         bool reset = ProcessMemory.ResetPeak();
         using var model = LlavaModel.Load(folder, new LlavaLoadOptions { Dtype = setup.Base, Quantization = setup.Quantization });
         if (setup.Quantization is not null)
@@ -54,7 +54,7 @@ internal static class TrainingScenario
         model.GradientCheckpointing = setup.Checkpointing;
         model.train();
         double resident = ProcessMemory.ResidentMegabytes;
-        double before = GemmPeak.Measure(setup.Base);
+        var before = GemmPeak.Measure();
         var parameters = peft.TrainableParameters().Select(p => new NamedParameter(p.Name, p.Parameter)).ToList();
         using var optimizer = new AdamW(ParameterGroups.Build(parameters, _ => false, 2e-4, null, 0));
         var trainStep = new TrainStep(model, optimizer, StepWeighting.SupervisedTokens, 1, 1.0);
@@ -78,12 +78,12 @@ internal static class TrainingScenario
             flops += Flops.Training(size, RankFor(size.Text.Hidden), data.Layout.Lengths, batch);
         }
         double peak = ProcessMemory.PeakMegabytes, anonymous = ProcessMemory.AnonymousMegabytes;
-        double after = GemmPeak.Measure(setup.Base);
+        var after = GemmPeak.Measure();
         double total = seconds.Sum();
         var row = new ResultRow(setup.Name, Median(seconds), seconds.Min(), tokens / total, "tokens/s",
-            100 * flops / total / 1e9 / Math.Max(before, after), peak,
+            100 * flops / total / 1e9 / Math.Max(before.Faster, after.Faster), peak,
             $"rank {RankFor(size.Text.Hidden)}; after load {resident:F0} MB; anonymous {anonymous:F0} MB; peak reset {reset}; losses {string.Join(" ", losses.Select(l => l.ToString("F4")))}");
-        return new BenchmarkResult("Peft.Llava", setup.Name, sizeName, batch, get_num_threads(), Versions.All, "ok", before, after, [row]);
+        return BenchmarkResult.Of(setup.Name, sizeName, batch, before, after, [row]);
     }
 
     /// <summary>Puts the benchmark's adapter on a model.</summary>

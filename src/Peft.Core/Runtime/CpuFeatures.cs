@@ -37,5 +37,11 @@ internal static class CpuFeatures
     /// <summary>Whether the processor multiplies bfloat16 in one instruction (AVX512-BF16 or AMX-BF16).</summary>
     public static bool HasBFloat16Products => Detect() is var found && (found.Contains("Avx512Bf16") || found.Contains("AmxBf16"));
 
+    /// <summary>Bits of the widest vectors that .NET uses in this process.</summary>
+    public static int VectorBits => Avx512F.IsSupported ? 512 : Avx2.IsSupported ? 256 : 128;
+
+    /// <summary>Whether the processor itself has AVX-512, whether .NET may use it or not.</summary>
+    public static bool ProcessorHasAvx512 => X86Base.IsSupported && X86Base.CpuId(0, 0).Eax >= 7 && Bit(X86Base.CpuId(7, 0).Ebx, 16);
+
     private static bool Bit(int value, int bit) => (value >> bit & 1) != 0;
 }

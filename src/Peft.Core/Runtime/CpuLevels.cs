@@ -41,9 +41,40 @@ public static class CpuLevels
         return new AdapterScope(() => Forced.Value = before);
     }
 
+    /// <summary>A level as <see cref="Variable"/> names it.</summary>
+    /// <param name="level">The level.</param>
+    /// <returns>E.g. <c>avx2</c>.</returns>
+    public static string NameOf(CpuLevel level) => level switch
+    {
+        CpuLevel.Vector128 => "vector128",
+        CpuLevel.Avx2 => "avx2",
+        CpuLevel.Avx512 => "avx512",
+        CpuLevel.Avx512Bf16 => "avx512bf16",
+        _ => throw new ArgumentOutOfRangeException(nameof(level), level, $"Not a level. Name one of: {string.Join(", ", Enum.GetValues<CpuLevel>())}."),
+    };
+
+    /// <summary>What <see cref="Variable"/> holds; null if it is unset or empty.</summary>
+    internal static string? RequestedText() => Environment.GetEnvironmentVariable(Variable) is { } text && text.Trim().Length > 0 ? text.Trim() : null;
+
     /// <summary>The level that <see cref="Variable"/> names; null if it is unset or names none.</summary>
     internal static CpuLevel? Requested()
-        => Enum.TryParse<CpuLevel>(Environment.GetEnvironmentVariable(Variable), ignoreCase: true, out var level) && Enum.IsDefined(level) ? level : null;
+    {
+        string? text = RequestedText();
+        foreach (var level in Enum.GetValues<CpuLevel>())
+            if (string.Equals(NameOf(level), text, StringComparison.OrdinalIgnoreCase)) return level;
+        return null;
+    }
+
+    /// <summary>Why <see cref="Variable"/> is not obeyed; null if it is, or is unset.</summary>
+    internal static string? Problem()
+    {
+        if (RequestedText() is not { } text || Requested() is not null) return null;
+        string[] names = [.. Enum.GetValues<CpuLevel>().Select(NameOf)];
+#pragma warning disable CA1308 // the names are lower case
+        string? meant = NearestName.Find(text.ToLowerInvariant(), names);
+#pragma warning restore CA1308
+        return $"{Variable} is '{text}', which is none of {string.Join(", ", names)}{(meant is null ? "" : $"; did you mean {meant}?")}";
+    }
 
     private static CpuLevel Detect()
     {

@@ -48,6 +48,12 @@ public sealed record EnvironmentReport
     /// <summary>Vector instructions, e.g. <c>Avx2</c>, <c>Avx512F</c>, <c>Avx512Vbmi</c>, <c>Avx512Bf16</c>.</summary>
     public required IReadOnlyList<string> Simd { get; init; }
 
+    /// <summary>The level of the processor that each part of the process uses.</summary>
+    public required CpuReport Cpu { get; init; }
+
+    /// <summary>How matrix products on the CPU are computed and why, by the dtypes of their operands: <see cref="ProductChoice.Describe"/>.</summary>
+    public required IReadOnlyList<string> Products { get; init; }
+
     /// <summary>Whether libtorch can use a CUDA device.</summary>
     public required bool IsCudaAvailable { get; init; }
 
@@ -89,6 +95,8 @@ public sealed record EnvironmentReport
         Line("threads", $"{Threads.Operation} per operation, {Threads.Independent} for independent operations");
         Line("thread spinning", ThreadSpinning is null ? "unset" : $"GOMP_SPINCOUNT={ThreadSpinning}");
         Line("SIMD", Simd.Count == 0 ? "none" : string.Join(", ", Simd));
+        Line("CPU level", Cpu.ToString());
+        foreach (string product in Products) Line("products", product);
         Line("CUDA", $"{(IsCudaAvailable ? $"available, {CudaDevices} device(s)" : "not available to libtorch")}, "
             + (CudaDriverVersion is null ? "no driver found" : $"the driver serves CUDA {CudaDriverVersion}"));
         Line("page-fault switch", PageFaultSwitch is null ? "unset" : $"THP_MEM_ALLOC_ENABLE={PageFaultSwitch}");

@@ -28,7 +28,8 @@ public static class NativeRuntime
     }
 
     /// <summary>
-    /// Prepares the process for libtorch: sets the page-fault switch, bounds the threads' spinning, and stands by for a library that does not load.
+    /// Prepares the process for libtorch: sets the page-fault switch, bounds the threads' spinning, hands on a level of the processor that
+    /// <see cref="CpuLevels.Variable"/> asks for, and stands by for a library that does not load.
     /// Idempotent and cheap; never throws and loads nothing by itself.
     /// </summary>
 #pragma warning disable CA2255 // A library may not need module initializers in general; this one must precede TorchSharp's first call.
@@ -44,6 +45,7 @@ public static class NativeRuntime
         PageFaultSwitch.TurnOn();
         ThreadWaiting.Bound();
         AllocatorTuning.TurnOn();
+        NativeCpuLevel.Apply();
         if (OperatingSystem.IsLinux())
             AssemblyLoadContext.Default.ResolvingUnmanagedDll += Resolve;
     }

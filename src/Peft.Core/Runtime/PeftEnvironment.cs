@@ -37,6 +37,8 @@ public static unsafe class PeftEnvironment
             Threads = loaded ? (torch.get_num_threads(), torch.get_num_interop_threads()) : (0, 0),
             Processors = Environment.ProcessorCount,
             Simd = CpuFeatures.Detect(),
+            Cpu = Cpu(loaded ? folders : []),
+            Products = ProductChoice.Describe(),
             IsCudaAvailable = loaded && torch.cuda.is_available(),
             CudaDevices = loaded && torch.cuda.is_available() ? torch.cuda.device_count() : 0,
             CudaDriverVersion = CudaDriver.Version(),
@@ -46,14 +48,29 @@ public static unsafe class PeftEnvironment
     }
 
     /// <summary>Loads libtorch, or says with the whole report why it cannot be loaded.</summary>
+    /// <exception cref="CpuLevelException"><see cref="CpuLevels.Variable"/> names no level.</exception>
     /// <exception cref="LibtorchNotLoadedException">It cannot be loaded.</exception>
     public static void EnsureLibtorch()
     {
         if (_loaded) return;
         NativeRuntime.Initialize();
+        if (CpuLevels.Problem() is { } problem) throw new CpuLevelException(CpuLevels.RequestedText()!, problem);
         if (TryLoad() is not null) throw new LibtorchNotLoadedException(Diagnose());
         _loaded = true;
     }
+
+    private static CpuReport Cpu(IReadOnlyList<string> folders) => new()
+    {
+        Requested = CpuLevels.RequestedText(),
+        Problem = CpuLevels.Problem(),
+        Hardware = CpuLevels.Hardware,
+        Process = CpuLevels.Process,
+        VectorBits = CpuFeatures.VectorBits,
+        ProcessorHasAvx512 = CpuFeatures.ProcessorHasAvx512,
+        Aten = NativeCpuLevel.AtenCapability(folders),
+        OneDnn = NativeVariable.Get(NativeCpuLevel.OneDnn),
+        Mkl = NativeVariable.Get(NativeCpuLevel.Mkl),
+    };
 
     /// <returns>Null if libtorch is loaded, otherwise why not.</returns>
     private static string? TryLoad()

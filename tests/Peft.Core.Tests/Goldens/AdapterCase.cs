@@ -39,28 +39,26 @@ internal static class AdapterCase
         return all;
     }
 
-    /// <summary>The case's tolerance for a group, both limits where there are two.</summary>
-    public static void Compare(GoldenCase golden, string group, Tensor expected, Tensor got, string what)
+    /// <summary>The case's tolerance for a group, both limits where there are two, for a tensor of its expected ones.</summary>
+    public static void Compare(GoldenCase golden, string group, Tensor expected, Tensor got, string name)
     {
         var tolerance = golden.Json.GetProperty("tolerance").GetProperty(group);
-        TensorAssert.Close(expected, got, tolerance.GetProperty("atol").GetDouble(), tolerance.GetProperty("rtol").GetDouble(), what);
-        if (!tolerance.TryGetProperty("rms", out var rms)) return;
-        using var scope = NewDisposeScope();
-        double difference = (got.to(ScalarType.Float64) - expected.to(ScalarType.Float64)).square().mean().sqrt().ToDouble();
-        Assert.True(difference <= rms.GetDouble(), $"{what}: rms of the difference is {difference:G4}, above {rms.GetDouble():G3}.");
+        var spread = IsaSpread.Of(golden, name);
+        TensorAssert.Close(expected, got, tolerance.GetProperty("atol").GetDouble(), tolerance.GetProperty("rtol").GetDouble(), name, spread);
+        if (tolerance.TryGetProperty("rms", out var rms)) TensorAssert.Rms(expected, got, rms.GetDouble(), name, spread);
     }
 
     /// <summary>Outputs are compared where the attention mask is 1.</summary>
-    public static void CompareOutputs(GoldenCase golden, Dictionary<string, Tensor> inputs, Tensor expected, Tensor got, string what)
+    public static void CompareOutputs(GoldenCase golden, Dictionary<string, Tensor> inputs, Tensor expected, Tensor got, string name)
     {
         if (!inputs.TryGetValue("attention_mask", out var mask))
         {
-            Compare(golden, "outputs", expected, got, what);
+            Compare(golden, "outputs", expected, got, name);
             return;
         }
-        Assert.True(expected.shape.SequenceEqual(got.shape), $"{what}: expected shape ({string.Join(", ", expected.shape)}), got ({string.Join(", ", got.shape)}).");
+        Assert.True(expected.shape.SequenceEqual(got.shape), $"{name}: expected shape ({string.Join(", ", expected.shape)}), got ({string.Join(", ", got.shape)}).");
         var valid = mask.to(ScalarType.Bool);
-        Compare(golden, "outputs", expected[valid], got[valid], what);
+        Compare(golden, "outputs", expected[valid], got[valid], name);
     }
 
     /// <summary>The base's parameter behind all wrapping, by its original name.</summary>

@@ -64,6 +64,60 @@ public sealed class PeftEnvironmentTests
         Assert.Contains("thread spinning   unset", probe.Run("diagnose", ("OMP_WAIT_POLICY", "active")).Output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void The_level_of_the_processor_and_what_each_part_uses_are_told()
+    {
+        var cpu = PeftEnvironment.Diagnose().Cpu;
+        Assert.Equal((CpuLevels.Hardware, CpuLevels.Process), (cpu.Hardware, cpu.Process));
+        Assert.Equal(cpu.Hardware >= CpuLevel.Avx512 ? 512 : cpu.Hardware == CpuLevel.Avx2 ? 256 : 128, cpu.VectorBits);
+        Assert.Null(cpu.Problem);
+        Assert.Contains($"CPU level         {CpuLevels.NameOf(cpu.Process)}", PeftEnvironment.Diagnose().ToString(), StringComparison.Ordinal);
+        foreach (string line in ProductChoice.Describe()) Assert.Contains($"products          {line}\n", PeftEnvironment.Diagnose().ToString(), StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
+    public void A_level_asked_for_reaches_libtorch_and_its_libraries_before_they_load()
+    {
+        using var probe = new ProbeProcess();
+        var (code, output) = probe.Run("diagnose", ("PEFT_CPU_LEVEL", "Vector128"));
+        Assert.Equal(0, code);
+        Assert.Contains("CPU level         vector128", output, StringComparison.Ordinal);
+        Assert.Contains("(PEFT_CPU_LEVEL is Vector128)", output, StringComparison.Ordinal);
+        Assert.Contains("; ATen uses DEFAULT; oneDNN is bounded to SSE41; MKL is bounded to SSE4_2", output, StringComparison.Ordinal);
+        Assert.Contains("; ATen uses DEFAULT; oneDNN is bounded to AVX; MKL is bounded to SSE4_2",
+            probe.Run("diagnose", ("PEFT_CPU_LEVEL", "vector128"), ("ONEDNN_MAX_CPU_ISA", "AVX")).Output, StringComparison.Ordinal);
+        Assert.Contains("(PEFT_CPU_LEVEL unset)", probe.Run("diagnose", ("PEFT_CPU_LEVEL", "")).Output, StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
+    public void A_level_above_the_processor_is_that_of_the_processor()
+    {
+        using var probe = new ProbeProcess();
+        string output = probe.Run("diagnose", ("PEFT_CPU_LEVEL", "avx512bf16"), ("DOTNET_EnableAVX512", "0")).Output;
+        Assert.Contains($"CPU level         {CpuLevels.NameOf(CpuLevels.Hardware < CpuLevel.Avx2 ? CpuLevels.Hardware : CpuLevel.Avx2)} (PEFT_CPU_LEVEL is avx512bf16)", output, StringComparison.Ordinal);
+        Assert.DoesNotContain("ATen uses AVX512", output, StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
+    public void The_width_of_NET_is_lowered_by_its_launcher()
+    {
+        using var probe = new ProbeProcess();
+        string output = probe.Run("diagnose", ("PEFT_CPU_LEVEL", "vector128"), ("DOTNET_EnableAVX2", "0")).Output;
+        Assert.Contains("CPU level         vector128 (PEFT_CPU_LEVEL is vector128); .NET uses vectors of 128 bits", output, StringComparison.Ordinal);
+    }
+
+    [LinuxFact]
+    public void A_level_that_does_not_exist_is_named_in_the_report_and_refused()
+    {
+        using var probe = new ProbeProcess();
+        string output = probe.Run("diagnose", ("PEFT_CPU_LEVEL", "avx51")).Output;
+        Assert.Contains("oneDNN is not bounded; MKL is not bounded. NOT OBEYED: PEFT_CPU_LEVEL is 'avx51', which is none of vector128, avx2, avx512, avx512bf16; did you mean avx512?",
+            output, StringComparison.Ordinal);
+        Assert.Equal((1, "PEFT_CPU_LEVEL is '1', which is none of vector128, avx2, avx512, avx512bf16. Correct the environment variable, or unset it to use what the processor has."),
+            probe.Run("ensure", ("PEFT_CPU_LEVEL", "1")));
+        Assert.Equal("PEFT_CPU_LEVEL is 'x'. Correct the environment variable, or unset it to use what the processor has.", new CpuLevelException("x", "PEFT_CPU_LEVEL is 'x'").Message);
+    }
+
     [LinuxFact]
     public void A_hidden_dependent_library_is_named()
     {

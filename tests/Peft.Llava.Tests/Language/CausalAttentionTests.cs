@@ -39,7 +39,7 @@ public sealed class CausalAttentionTests
             double atol = UnitCases.Tolerance(golden, rounded ? "bf16_atol" : "atol"), rtol = rounded ? 0 : UnitCases.Tolerance(golden, "rtol");
             foreach (var mixed in (Tensor[])[RotaryAttention.Reference(q, k, v, tables, layout), RotaryAttention.Apply(q, k, v, tables, layout)])
                 foreach (string way in (string[])["eager", "sdpa"])
-                    TensorAssert.Close(expected.Load($"{way}_{name}")[mask], Project("o_proj", mixed), atol, rtol, $"{way}_{name}");
+                    TensorAssert.Close(expected.Load($"{way}_{name}")[mask], Project("o_proj", mixed), atol, rtol, $"{way}_{name}", IsaSpread.Of(golden, $"{way}_{name}"));
         }
     }
 

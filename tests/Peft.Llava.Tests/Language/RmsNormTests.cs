@@ -32,7 +32,7 @@ public sealed class RmsNormTests
             foreach (var got in (Tensor[])[norm.call(x), RmsNormalization.Apply(x, norm.Weight, epsilon), RmsNormalization.Reference(x, norm.Weight, epsilon)])
             {
                 Assert.Equal(wanted.dtype, got.dtype);
-                TensorAssert.Close(wanted, got, atol, rtol, name);
+                TensorAssert.Close(wanted, got, atol, rtol, name, IsaSpread.Of(golden, name));
             }
         }
     }

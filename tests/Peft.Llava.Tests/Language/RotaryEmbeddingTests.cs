@@ -64,7 +64,8 @@ public sealed class RotaryEmbeddingTests
                     var got = RotaryEmbedding.Rotate(rows, cos, sin).view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2);
                     bool rounded = dtype == "BF16";
                     TensorAssert.Close(expected.Load($"{name}{i}_{dtype}"), got, rounded ? UnitCases.Tolerance(golden, "bf16_atol") : atol,
-                        rounded ? UnitCases.Tolerance(golden, "bf16_rtol") : rtol, $"{name}{i}_{dtype}");
+                        rounded ? UnitCases.Tolerance(golden, "bf16_rtol") : rtol, $"{name}{i}_{dtype}",
+                        IsaSpread.Of(golden, file == "expected" ? $"{name}{i}_{dtype}" : $"{file}/{name}{i}_{dtype}"));
                 }
             }
             i++;

@@ -42,7 +42,8 @@ public sealed class ClipLayerTests
             Near("output", layer.call(x));
 
             void Near(string part, Tensor got) => TensorAssert.Close(expected.Load($"{part}_{name}"), got,
-                UnitCases.Tolerance(golden, name == "BF16" ? "bf16_atol" : "atol"), name == "BF16" ? 0 : UnitCases.Tolerance(golden, "rtol"), $"{part}_{name}");
+                UnitCases.Tolerance(golden, name == "BF16" ? "bf16_atol" : "atol"), name == "BF16" ? 0 : UnitCases.Tolerance(golden, "rtol"), $"{part}_{name}",
+                IsaSpread.Of(golden, $"{part}_{name}"));
         }
     }
 }

@@ -65,7 +65,11 @@ internal sealed class QuantGolden : IDisposable
 
     public bool IsInfo(string name) => Rule(name).TryGetProperty("info_only", out _);
 
+    /// <summary>Compares with the expected tensor of that name, by its rule.</summary>
     public void Check(string name, Tensor got) => Check(name, Expected[name], got, Rule(name));
+
+    /// <summary>How far the peers move for a quantity, by its key in <c>isa_spread</c>.</summary>
+    public IsaSpread Spread(string key) => IsaSpread.Of(Case, key);
 
     public void Check(string name, Tensor expected, Tensor got, JsonElement rule)
     {
@@ -89,13 +93,13 @@ internal sealed class QuantGolden : IDisposable
         }
         if (rule.TryGetProperty("atol", out var atol))
         {
-            TensorAssert.Close(expected, got, atol.GetDouble(), rule.GetProperty("rtol").GetDouble(), what);
+            TensorAssert.Close(expected, got, atol.GetDouble(), rule.GetProperty("rtol").GetDouble(), what, Spread(name));
             return;
         }
         if (rule.TryGetProperty("relative_to_max_abs", out var relative))
         {
             Assert.True(expected.dtype == got.dtype, $"{what}: expected dtype {expected.dtype}, got {got.dtype}.");
-            TensorAssert.Close(expected, got, relative.GetDouble() * expected.abs().max().to(ScalarType.Float64).ToDouble(), 0, what);
+            TensorAssert.Close(expected, got, relative.GetDouble() * expected.abs().max().to(ScalarType.Float64).ToDouble(), 0, what, Spread(name));
             return;
         }
         if (rule.TryGetProperty("codes_off_by_one_fraction", out var fraction))

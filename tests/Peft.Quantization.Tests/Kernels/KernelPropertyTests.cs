@@ -6,6 +6,7 @@ using static TorchSharp.torch;
 namespace Peft.Quantization.Tests;
 
 /// <summary>Every kernel level against the plain-tensor reference, on random shapes, dtypes and contents.</summary>
+[Trait("Level", "any")]
 public sealed class KernelPropertyTests
 {
     private static readonly Gen<ScalarType> Dtypes = Gen.OneOf(Gen.Const(ScalarType.Float32), Gen.Const(ScalarType.BFloat16), Gen.Const(ScalarType.Float16));

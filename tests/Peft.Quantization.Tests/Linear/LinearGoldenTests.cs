@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Quantization.Tests;
 
-[Trait(Goldens.Trait, QuantGolden.Area)]
+[Trait(Goldens.Trait, QuantGolden.Area), Trait("Level", "any")]
 public sealed class LinearGoldenTests
 {
     public static IEnumerable<TheoryDataRow<string>> FourBit() => QuantGolden.Rows("linear4");

@@ -80,7 +80,7 @@ public sealed class OneLayer : nn.Module
             if (value.shape[0] > wanted.shape[0]) value = value.narrow(0, 0, wanted.shape[0]);
             var tolerance = golden.Json.GetProperty("tolerance");
             var (atol, rtol) = tolerance.TryGetProperty(name, out var t) ? (t.GetProperty("atol").GetDouble(), t.GetProperty("rtol").GetDouble()) : (0, 0);
-            TensorAssert.Close(wanted, value, atol, rtol, name);
+            TensorAssert.Close(wanted, value, atol, rtol, name, IsaSpread.Of(golden, name));
         }
     }
 

@@ -4,8 +4,8 @@ using Microsoft.Extensions.Logging;
 namespace Peft.Llava;
 
 /// <summary>
-/// Tells a training to an <see cref="ILogger"/> with structured fields. A loss that is no number, and data that keeps the step waiting, are
-/// warnings.
+/// Tells a training to an <see cref="ILogger"/> with structured fields. A dtype that costs speed on this processor, a loss that is no number, and
+/// data that keeps the step waiting, are warnings.
 /// </summary>
 /// <param name="logger">The logger.</param>
 /// <param name="every">Steps between entries; the first and the last step always have one.</param>
@@ -21,6 +21,7 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
     {
         ArgumentNullException.ThrowIfNull(start);
         LogStart(logger, start.TotalSteps, start.SampleCount, start.TrainedElements, start.WarmupSteps);
+        if (start.Trainer?.Model is { } model && DtypeAdvice.For(model.Dtype, model.Device) is { } advice) LogAdvice(logger, advice);
     }
 
     /// <inheritdoc/>
@@ -53,6 +54,9 @@ public sealed partial class LoggingObserver(ILogger logger, int every = 1) : ITr
     [LoggerMessage(1, LogLevel.Information,
         "Training begins: {TotalSteps} steps over {SampleCount} samples, {TrainedElements} trained elements, {WarmupSteps} steps of warm-up")]
     private static partial void LogStart(ILogger logger, int totalSteps, int sampleCount, long trainedElements, int warmupSteps);
+
+    [LoggerMessage(8, LogLevel.Warning, "{Advice}")]
+    private static partial void LogAdvice(ILogger logger, string advice);
 
     [LoggerMessage(2, LogLevel.Information,
         "Step {Step}/{TotalSteps} (epoch {Epoch:F3}): loss {Loss:F4}, gradient norm {GradNorm:F4}, rate {LearningRate:G4}, "

@@ -1,5 +1,7 @@
 using Microsoft.Extensions.Logging;
+using Peft.Core;
 using Xunit;
+using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests.Training.Observing;
 
@@ -35,6 +37,30 @@ public sealed class LoggingObserverTests
         Assert.Equal(["Step 2: the loss is NaN; samples sample-2",
             "Step 2 waited 0.50 s of its 2.00 s for data: raise DataWorkers. Later steps that wait are not reported",
             "Step 2 was skipped: a gradient overflowed in float16 under a loss scale of 32768. The scale falls; a few of these at the start are normal"], warnings);
+    }
+
+    [Theory]
+    [InlineData(ScalarType.BFloat16, CpuLevel.Vector128,
+        "The model is in bfloat16, for which this processor has no instructions (level vector128), and products run on Libtorch: load it as Float32")]
+    [InlineData(ScalarType.Float16, CpuLevel.Vector128, "The model is in float16, whose products are slow on every CPU (level vector128): load it as Float32")]
+    [InlineData(ScalarType.Float16, CpuLevel.Avx2,
+        "The model is in float16, whose products are slow on every CPU (level avx2): load it as BFloat16 (as fast as Float32 or faster, in half the memory)")]
+    [InlineData(ScalarType.BFloat16, CpuLevel.Avx2, null)]
+    [InlineData(ScalarType.Float32, CpuLevel.Vector128, null)]
+    public void A_dtype_that_costs_speed_on_this_processor_is_one_warning_at_the_start(ScalarType dtype, CpuLevel level, string? text)
+    {
+        if (!CpuLevels.Supported.Contains(level)) return;
+        using var forced = CpuLevels.Force(level);
+        using var tiny = TinyLlava.Create(3, dtype);
+        using var peft = tiny.Model.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["q_proj"] });
+        using var trainer = new LLaVATrainer(peft, tiny.Dataset(4), new TrainingOptions
+        {
+            BatchSize = 2, MaxSteps = 1, SaveStrategy = SaveStrategy.None,
+            Precision = dtype switch { ScalarType.BFloat16 => TrainingPrecision.BFloat16, ScalarType.Float16 => TrainingPrecision.Float16, _ => TrainingPrecision.Float32 },
+        });
+        var log = new Collector();
+        new LoggingObserver(log).OnStart(Reports.Start with { Trainer = trainer });
+        Assert.Equal(text is null ? [] : [text], log.Entries.Where(e => e.Level == LogLevel.Warning).Select(e => e.Text));
     }
 
     private sealed class Collector : ILogger

@@ -46,7 +46,11 @@ internal sealed class GoldenRun
 
     public double LossTolerance => Tolerance.GetProperty("loss").GetProperty("atol").GetDouble();
 
+    public IsaSpread LossSpread => IsaSpread.Of(Case, "loss");
+
     public double NormTolerance => Tolerance.GetProperty("grad_norm").GetProperty("rtol").GetDouble();
+
+    public IsaSpread NormSpread => IsaSpread.Of(Case, "grad_norm");
 
     /// <summary>A path of the case's own words, with the recorded prefix put back: what <c>config.json</c> names.</summary>
     public string Recorded(string path) => Path.GetRelativePath(Case.AreaFolder, path).Replace('\\', '/');

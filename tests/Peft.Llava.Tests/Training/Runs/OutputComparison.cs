@@ -80,8 +80,8 @@ internal static class OutputComparison
             {
                 if (Measured.Contains(field)) continue;
                 double e = value!.GetValue<double>(), g = got[i]![field]!.GetValue<double>();
-                double atol = field is "loss" or "train_loss" ? run.LossTolerance + 1e-4 : 1e-12;
-                Assert.True(Math.Abs(e - g) <= atol, $"log entry {i}, {field}: expected {e:R}, got {g:R}.");
+                bool loss = field is "loss" or "train_loss";
+                TensorAssert.Close(e, g, loss ? run.LossTolerance + 1e-4 : 1e-12, 0, $"log entry {i}, {field}", loss ? run.LossSpread : default);
             }
         }
     }

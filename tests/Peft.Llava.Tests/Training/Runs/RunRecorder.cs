@@ -23,11 +23,13 @@ internal sealed class RunRecorder(GoldenRun run, PreparedModel prepared) : ITrai
         {
             var names = reader.Entries.Keys.Where(n => WeightKinds.Of(n) == kind).ToList();
             if (names.Count == 0) continue;
+            var spread = IsaSpread.Of(run.Case, $"{file}/{kind}");
             var expected = cat([.. names.Select(n => reader.Load(n).flatten().to(ScalarType.Float64))]);
             var got = cat([.. names.Select(n => all[n].Parameter.grad!.flatten().to(ScalarType.Float64))]);
             // The gradient as a whole is held to ten times what its norm is held to.
             double size = expected.norm().ToDouble(), off = (got - expected).norm().ToDouble();
-            Assert.True(off <= 10 * run.NormTolerance * size + 1e-12, $"{file} {kind}: the difference has norm {off:G4}, the gradient {size:G4}.");
+            TensorAssert.AtMost(off, 10 * run.NormTolerance * size + 1e-12, spread.OfRms * Math.Sqrt(expected.numel()), spread,
+                $"{file} {kind}: the gradient has norm {size:G4}; the norm of the difference");
         }
     }
 
@@ -43,11 +45,11 @@ internal sealed class RunRecorder(GoldenRun run, PreparedModel prepared) : ITrai
         Assert.Equal(expected.GetProperty("epoch").GetDouble(), report.Epoch, 1e-12);
         Assert.Equal(expected.GetProperty("lr").EnumerateArray().Select(l => l.GetDouble()), report.Rates, (a, b) => Math.Abs(a - b) <= 1e-13 * Math.Abs(a));
         for (int i = 0; i < micro.Count; i++)
-            Near(micro[i].GetProperty("loss"), report.MicroLosses[i], run.LossTolerance, 0, $"step {report.Step} micro-batch {i} loss");
-        Near(expected.GetProperty("loss"), report.Loss, run.LossTolerance, 0, $"step {report.Step} loss");
-        Near(expected.GetProperty("grad_norm"), report.GradNorm, 1e-12, run.NormTolerance, $"step {report.Step} gradient norm");
+            Near(micro[i].GetProperty("loss"), report.MicroLosses[i], run.LossTolerance, 0, run.LossSpread, $"step {report.Step} micro-batch {i} loss");
+        Near(expected.GetProperty("loss"), report.Loss, run.LossTolerance, 0, run.LossSpread, $"step {report.Step} loss");
+        Near(expected.GetProperty("grad_norm"), report.GradNorm, 1e-12, run.NormTolerance, run.NormSpread, $"step {report.Step} gradient norm");
         double norm = expected.GetProperty("grad_norm").GetDouble();
-        if (Math.Abs(norm - run.Arguments.Training.MaxGradNorm) > run.NormTolerance * norm) Assert.Equal(expected.GetProperty("clipped").GetBoolean(), report.Clipped);
+        if (Math.Abs(norm - run.Arguments.Training.MaxGradNorm) > run.NormTolerance * norm + run.NormSpread.OfLargest) Assert.Equal(expected.GetProperty("clipped").GetBoolean(), report.Clipped);
         string file = report.Step == report.TotalSteps ? "weights_last.safetensors" : $"weights_{report.Step:0000}.safetensors";
         if (File.Exists(run.Case.PathOf(file))) CompareWeights(file);
         return TrainingVerdict.Continue;
@@ -59,15 +61,14 @@ internal sealed class RunRecorder(GoldenRun run, PreparedModel prepared) : ITrai
         WeightKinds.Compare(run, file, reader, GoldenRun.Parameters(prepared));
     }
 
-    private static void Near(System.Text.Json.JsonElement expected, double got, double atol, double rtol, string what)
+    private static void Near(System.Text.Json.JsonElement expected, double got, double atol, double rtol, IsaSpread spread, string what)
     {
         if (expected.ValueKind == System.Text.Json.JsonValueKind.String)
         {
             Assert.True(double.IsNaN(got), $"{what}: expected NaN, got {got:R}.");
             return;
         }
-        double e = expected.GetDouble();
-        Assert.True(Math.Abs(got - e) <= atol + rtol * Math.Abs(e), $"{what}: expected {e:R}, got {got:R} (off by {Math.Abs(got - e):G3}).");
+        TensorAssert.Close(expected.GetDouble(), got, atol, rtol, what, spread);
     }
 }
 
@@ -83,11 +84,11 @@ internal static class WeightKinds
         if (!run.Tolerance.TryGetProperty("weights", out var weights)) return;
         if (!weights.TryGetProperty(file, out var byKind)) byKind = weights.GetProperty("weights_last.safetensors");
         double share = run.Tolerance.GetProperty("share_of_elements_allowed_outside_atol").GetDouble();
-        Compare(file, expected, got, byKind, share);
+        Compare(run.Case, file, expected, got, byKind, share);
     }
 
     public static void Compare(
-        string file, ITensorReader expected, IReadOnlyDictionary<string, Tensor> got, System.Text.Json.JsonElement byKind, double share)
+        GoldenCase golden, string file, ITensorReader expected, IReadOnlyDictionary<string, Tensor> got, System.Text.Json.JsonElement byKind, double share)
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
@@ -104,9 +105,11 @@ internal static class WeightKinds
             if (!byKind.TryGetProperty(kind, out var limits)) continue;
             var difference = cat([.. names.Select(n => (got[n].to(ScalarType.Float64) - expected.Load(n).to(ScalarType.Float64)).flatten())]);
             double rms = difference.square().mean().sqrt().ToDouble();
-            double outside = difference.abs().gt(limits.GetProperty("atol").GetDouble()).to(ScalarType.Float64).mean().ToDouble();
-            Assert.True(rms <= limits.GetProperty("rms").GetDouble(), $"{file} {kind}: rms {rms:G4} is above {limits.GetProperty("rms").GetDouble():G4}.");
-            Assert.True(outside <= share, $"{file} {kind}: {outside:P2} of the elements are outside {limits.GetProperty("atol").GetDouble():G4}; {share:P2} may be.");
+            var spread = IsaSpread.Of(golden, $"{file}/{kind}");
+            double atol = limits.GetProperty("atol").GetDouble();
+            double outside = difference.abs().gt(atol + spread.OfLargest).to(ScalarType.Float64).mean().ToDouble();
+            TensorAssert.AtMost(rms, limits.GetProperty("rms").GetDouble(), spread.OfRms, spread, $"{file} {kind}: rms");
+            Assert.True(outside <= share, $"{file} {kind}: {outside:P2} of the elements are outside {atol:G4}, {spread}; {share:P2} may be.");
         }
     }
 }
