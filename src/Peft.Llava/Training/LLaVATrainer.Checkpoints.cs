@@ -155,7 +155,9 @@ public sealed partial class LLaVATrainer
         Save(folder, useCache: false, boundary?.Position.Steps ?? 0);
         using (NewDisposeScope()) SafetensorsWriter.Write(Path.Combine(folder, TrainingState.OptimizerFileName), _optimizer.State, SafetensorsWriter.PyTorchMetadata);
         _scaler?.Save(Path.Combine(folder, TrainingState.ScalerFileName));
-        if (boundary is not null) StateAt(boundary).Write(folder);
+        if (boundary is null) return;
+        TrainerFiles.Write(folder, _optimizer, Options, boundary.Position.Steps - SkippedSteps, _plan.StreamAt(boundary.Position), _trained.PeerPlaceOf);
+        StateAt(boundary).Write(folder);
     }
 
     /// <summary>Makes the output folder this run's, unless it would have to replace what another run left there.</summary>

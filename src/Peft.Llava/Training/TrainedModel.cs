@@ -46,6 +46,18 @@ internal sealed class TrainedModel
             : Peft.Hosts.SelectMany(h => h.AdapterNames.SelectMany(h.TensorsOf).Select(t => (Memory: $"base_model.model.{h.ModulePath}.{t.MemoryName}", File: $"base_model.model.{h.ModulePath}.{t.DiskName}")))
                 .ToDictionary(n => n.Memory, n => n.File, StringComparer.Ordinal);
 
+    /// <summary>
+    /// Where the peer's model has a parameter, for those that count by place: transformers' LLaVA has <c>image_newline</c>, tower and projector before the language
+    /// model, LLaVA's own after it, as here.
+    /// </summary>
+    public int PeerPlaceOf(string name)
+    {
+        if (!Model.Config.IsHuggingFace) return 0;
+        string[] first = ["image_newline", "vision_tower", "multi_modal_projector"];
+        int place = Array.FindIndex(first, part => name.Contains(part, StringComparison.Ordinal));
+        return place < 0 && name.Contains("mm_projector", StringComparison.Ordinal) ? 2 : place < 0 ? first.Length : place;
+    }
+
     /// <summary>Elements of all parameters but embedding tables, frozen and packed ones too: the size by which transformers estimates operations.</summary>
     public double SizeBesideEmbeddings => _size ??= CountBesideEmbeddings();
 

@@ -39,6 +39,12 @@ public sealed class EightBitTrainingOptimizer : TrainingOptimizer
         }
     }
 
+    /// <summary>The state as bitsandbytes has it, maps included: copies, in the current dispose scope.</summary>
+    internal IReadOnlyList<EightBitParameterState> StateDict() => _inner.StateDict();
+
+    /// <summary>The name of the parameter at a place.</summary>
+    internal string NameOf(int index) => _names[index];
+
     /// <inheritdoc/>
     /// <exception cref="QuantStateException">An entry is missing or of another size.</exception>
     public override void LoadState(IReadOnlyDictionary<string, Tensor> state)

@@ -19,6 +19,7 @@ public sealed record PlanPosition(int Steps, int Epoch, int Batches, IReadOnlyLi
 public sealed class StepPlan
 {
     private readonly TrainingOptions _options;
+    private readonly Func<SampleOrder> _newOrder;
     private readonly SampleOrder _order;
     private readonly ITrainingData? _data;
 
@@ -39,8 +40,9 @@ public sealed class StepPlan
     {
         ArgumentNullException.ThrowIfNull(options);
         _options = options;
-        _order = new SampleOrder(
+        _newOrder = () => new SampleOrder(
             options.Ordering, sampleCount, options.Seed, OrderLengths(modalityLengths, options.Ordering), options.BatchSize, options.AccumulationSteps);
+        _order = _newOrder();
         BatchesPerEpoch = options.DropLastBatch ? sampleCount / options.BatchSize : (sampleCount + options.BatchSize - 1) / options.BatchSize;
         if (BatchesPerEpoch == 0)
             throw new TrainingDataException($"{sampleCount} samples make no full batch of {options.BatchSize}. Lower BatchSize, or set DropLastBatch to false.");
@@ -92,6 +94,15 @@ public sealed class StepPlan
             }
             done = 0;
         }
+    }
+
+    /// <summary>The stream of the order at a place: behind the draws of the epoch that it is in, as torch's generator stands there in a peer's run.</summary>
+    internal TorchRandom StreamAt(PlanPosition position)
+    {
+        var order = _newOrder();
+        order.Restore(position.OrderState);
+        order.NextEpoch();
+        return TorchRandom.Restore(order.State);
     }
 
     /// <summary>The micro-batches of the next epoch.</summary>

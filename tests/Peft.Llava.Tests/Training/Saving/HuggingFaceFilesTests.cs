@@ -179,6 +179,26 @@ public sealed class HuggingFaceFilesTests : IDisposable
         }
     }
 
+    /// <summary>torch's optimizers know parameters by their place: PEFT's own run names the places.</summary>
+    [Fact, Trait("Fault", "files-6")]
+    public void The_optimizers_state_stands_in_the_order_of_transformers_model()
+    {
+        using var model = LlavaModel.Load(_base.Path);
+        using var data = Samples(model);
+        using var peft = Adapted(model);
+        using var trainer = new LLaVATrainer(peft, data, Options(TrainableParts.Lora()) with { ProjectorLearningRate = null });
+        trainer.Train();
+        using var scope = NewDisposeScope();
+        var written = (PickleDictionary)PickleFile.ReadObject(_output.File("checkpoint-2/optimizer.pt"))!;
+        using var golden = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Area, "hf_lora", "case.json")));
+        var names = golden.RootElement.GetProperty("parameter_groups").EnumerateArray().SelectMany(g => g.GetProperty("names").EnumerateArray())
+            .Select(n => n.GetString()!.Replace(".modules_to_save.default", "", StringComparison.Ordinal)).ToList();
+        var state = (PickleDictionary)written["state"]!;
+        Assert.Equal(Enumerable.Range(0, names.Count).Select(i => (object)(long)i), state.Keys);
+        var own = trainer.Optimizer.State;
+        for (int i = 0; i < names.Count; i++) TensorAssert.Equal(own[$"exp_avg/{names[i]}"], (Tensor)((PickleDictionary)state[(long)i]!)["exp_avg"]!, names[i]);
+    }
+
     [Fact, Trait("Fault", "files-9")]
     public void A_run_with_the_projector_in_the_adapter_resumes()
     {
