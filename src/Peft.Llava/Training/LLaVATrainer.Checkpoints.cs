@@ -180,7 +180,7 @@ public sealed partial class LLaVATrainer
         [nameof(TrainingOptions.Weighting)] = Options.Weighting.ToString(),
         [nameof(TrainingOptions.Seed)] = Options.Seed.ToString(CultureInfo.InvariantCulture),
         [nameof(TrainingOptions.Optimizer)] = Options.Optimizer.ToString(),
-        [nameof(TrainingOptions.MaxLength)] = Options.MaxLength.ToString(CultureInfo.InvariantCulture),
+        [nameof(TrainingOptions.MaxLength)] = MaxLength.ToString(CultureInfo.InvariantCulture),
     };
 
     /// <summary>What has to be the same in all processes of a group.</summary>
