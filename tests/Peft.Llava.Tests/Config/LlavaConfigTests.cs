@@ -50,7 +50,8 @@ public sealed class LlavaConfigTests
         Text(("sliding_window", null));
         Text(("sliding_window", 8192));
         Text(("sliding_window", 4096), ("use_sliding_window", false));
-        Assert.Throws<InvalidConfigurationException>(() => LlavaConfig.Parse(new JsonObject { ["model_type"] = "llava_llama", ["mm_vision_tower"] = "t", ["sliding_window"] = 100 }));
+        var e = Assert.Throws<InvalidConfigurationException>(() => LlavaConfig.Parse(new JsonObject { ["model_type"] = "llava_llama", ["mm_vision_tower"] = "t", ["sliding_window"] = 100 }));
+        Assert.Contains("sliding_window 100 is not supported", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]
