@@ -16,6 +16,7 @@ internal static class FlagsJob
             return 0;
         }
         using var prepared = LlavaRecipe.PrepareModel(arguments);
+        foreach (string warning in prepared.Warnings) Console.Error.WriteLine(warning);
         var data = LlavaRecipe.PrepareData(arguments, prepared.Model);
         var progress = new ProgressLine("train");
         using var trainer = prepared.TrainerFor(data, arguments, progress);

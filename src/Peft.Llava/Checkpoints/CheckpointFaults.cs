@@ -17,10 +17,12 @@ internal sealed class CheckpointFaults
             _shapes.Add($"{name}: the file has ({string.Join(", ", actual)}), the model wants ({string.Join(", ", expected)})");
     }
 
+    /// <param name="source">The file or folder.</param>
+    /// <param name="advice">What to do about it; null for the usual.</param>
     /// <exception cref="CheckpointMismatchException">Something was gathered.</exception>
-    public void ThrowIfAny(string source)
+    public void ThrowIfAny(string source, string? advice = null)
     {
         if (_missing.Count + _unexpected.Count + _shapes.Count > 0)
-            throw new CheckpointMismatchException(source, _missing, _unexpected, _shapes);
+            throw new CheckpointMismatchException(source, _missing, _unexpected, _shapes, advice);
     }
 }

@@ -51,6 +51,7 @@ internal sealed class CheckpointWriter
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), config);
         string? from = _options.CompanionFolder switch { null => _config.Folder, "" => null, var given => given };
         CompanionFiles.Write(_config, from, folder);
+        VisionTowerFiles.Write(_model, from, folder);
         if (_options.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, _config);
         else if (from is not null) TokenizerFiles.Copy(from, folder, _config);
         return [.. names, "config.json"];
@@ -62,7 +63,6 @@ internal sealed class CheckpointWriter
         var tensors = new List<KeyValuePair<string, Tensor>>();
         foreach (var spec in ModelManifest.Of(_config))
         {
-            if (StandsElsewhere(spec.Name)) continue;
             int dot = spec.Name.LastIndexOf('.');
             string path = dot < 0 ? "" : spec.Name[..dot], leaf = spec.Name[(dot + 1)..];
             if (_linears.GetValueOrDefault(path) is { } linear && IsPacked(linear))
@@ -77,10 +77,6 @@ internal sealed class CheckpointWriter
         }
         return tensors;
     }
-
-    /// <summary>The original layout keeps a tower that was not trained in a folder of its own.</summary>
-    private bool StandsElsewhere(string name)
-        => _config is { Layout: CheckpointLayout.Original, UnfreezeVisionTower: false } && name.StartsWith(ModelManifest.TowerPrefix, StringComparison.Ordinal);
 
     private string ToFile(string name) => _foreign ? HuggingFaceKeys.ToExternal(name, _options.KeyStyle) : name;
 

@@ -5,6 +5,9 @@ namespace Peft.Llava;
 /// <summary>Typed access to a JSON object that collects what is wrong instead of stopping at the first fault.</summary>
 internal sealed class JsonFields(JsonObject document, List<string> problems, string prefix = "")
 {
+    /// <summary>Whether the document says something, null included.</summary>
+    public bool Present(string name) => document.ContainsKey(name);
+
     public bool Has(string name) => document[name] is not null;
 
     public JsonFields Child(string name) => document[name] switch

@@ -16,11 +16,11 @@ internal static class LlavaConfigJson
         return Parse(ReadObject(path), path);
     }
 
-    /// <summary>Sizes of a tower from the <c>config.json</c> of its folder (a CLIP vision model, or a full CLIP with a nested <c>vision_config</c>).</summary>
+    /// <summary>Sizes of a tower from the <c>config.json</c> of its folder, or such a file itself (a CLIP vision model, or a full CLIP with a nested <c>vision_config</c>).</summary>
     public static VisionConfig LoadVision(string folder)
     {
-        if (!Directory.Exists(folder)) throw new VisionTowerNotFoundException("--vision_tower", folder, [Path.GetFullPath(folder)]);
-        string path = Path.Combine(folder, "config.json");
+        if (!Directory.Exists(folder) && !File.Exists(folder)) throw new VisionTowerNotFoundException("--vision_tower", folder, [Path.GetFullPath(folder)]);
+        string path = File.Exists(folder) ? folder : Path.Combine(folder, "config.json");
         var problems = new List<string>();
         var fields = new JsonFields(ReadObject(path), problems);
         var vision = Vision(fields.Has("vision_config") ? fields.Child("vision_config") : fields);
@@ -147,6 +147,7 @@ internal static class LlavaConfigJson
         int headDim = f.OptionalInt("head_dim") ?? hidden / heads;
         f.Require(headDim > 0 && headDim % 2 == 0, $"{f.Name("head_dim")} {headDim} must be even, for the rotary embedding.");
         var (theta, scaling) = Rope(f);
+        RequireFullAttention(f);
         return new LanguageConfig
         {
             VocabularySize = Positive("vocab_size", 32000),
@@ -174,6 +175,16 @@ internal static class LlavaConfigJson
             f.Require(value > 0, $"{f.Name(name)} must be positive, is {value}.");
             return Math.Max(value, 1);
         }
+    }
+
+    // A window that is never left changes nothing. A Mistral configuration that is silent has transformers' default.
+    private static void RequireFullAttention(JsonFields f)
+    {
+        const string name = "sliding_window";
+        if (f.Present("use_sliding_window") && !f.Bool("use_sliding_window")) return;
+        int? window = f.Present(name) ? f.OptionalInt(name) : f.Text("model_type") == "mistral" ? 4096 : null;
+        f.Require(window is null || window >= f.Int("max_position_embeddings", 2048),
+            $"{f.Name(name)} {window} is not supported: each token here sees all before it. If no sequence is longer than that, write null, otherwise take another model.");
     }
 
     private static (double Theta, RopeScaling? Scaling) Rope(JsonFields f)

@@ -64,8 +64,8 @@ public sealed record DataOptions
     /// </summary>
     public bool MaskPaddingIds { get; init; }
 
-    /// <summary>Whether <c>&lt;im_start&gt;</c> and <c>&lt;im_end&gt;</c> go around an image (<c>mm_use_im_start_end</c>).</summary>
-    public bool UseImageStartEnd { get; init; }
+    /// <summary>Whether <c>&lt;im_start&gt;</c> and <c>&lt;im_end&gt;</c> go around an image (<c>mm_use_im_start_end</c>); null for what the processor's model was trained with.</summary>
+    public bool? UseImageStartEnd { get; init; }
 
     internal RecordChecks RecordChecksInForce => CheckPlaceholders ? Records : Records & ~RecordChecks.Placeholders;
 }

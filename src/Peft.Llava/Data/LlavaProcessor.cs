@@ -79,6 +79,12 @@ public sealed class LlavaProcessor
     /// <summary>How conversations are written.</summary>
     public ConversationTemplate Template { get; }
 
+    /// <summary>Whether the model was trained with start and end ids around pictures.</summary>
+    internal bool UsesImageStartEnd => _config?.UseImageStartEnd == true;
+
+    /// <summary>A model's processor over a tokenizer and image settings that are read already.</summary>
+    internal static LlavaProcessor Of(LlavaConfig config, LlamaTokenizer tokenizer, IImageProcessor? images) => new(tokenizer, images, null, config);
+
     /// <summary>Decodes an image file.</summary>
     /// <param name="path">The file.</param>
     /// <exception cref="PeftException">The file holds no picture that can be decoded (<see cref="ImageDecodeException"/>).</exception>
@@ -113,8 +119,8 @@ public sealed class LlavaProcessor
 
     private static ClipImageProcessor LoadImages(string folder, LlavaConfig config, LlavaProcessorOptions options)
     {
-        var folders = new[] { folder, options.VisionFolder, config.VisionTowerName, Path.Combine(folder, config.VisionTowerName ?? "") };
-        string[] places = [.. folders.OfType<string>().Distinct()
+        string[] towers = config.VisionTowerName is { } name ? VisionTowerFiles.Places([folder], name) : [];
+        string[] places = [.. new[] { folder, options.VisionFolder }.Concat(towers).OfType<string>().Distinct()
             .SelectMany(f => new[] { Path.Combine(f, ImageConfigFile), Path.Combine(f, "processor_config.json") })];
         string path = places.FirstOrDefault(File.Exists) ?? throw new ImageProcessorConfigException(folder,
             [$"No image settings are there; looked for {string.Join(", ", places)}. Copy the vision tower's preprocessor_config.json into the checkpoint."]);

@@ -32,9 +32,14 @@ public sealed class SampleEncoder
     /// <summary>The choices.</summary>
     public DataOptions Options { get; }
 
+    internal bool UsesImageStartEnd => Options.UseImageStartEnd ?? Processor.UsesImageStartEnd;
+
     /// <summary>The same with other choices.</summary>
     /// <param name="options">The choices.</param>
     public SampleEncoder With(DataOptions options) => new(Processor, _imageFolder, options);
+
+    /// <summary>The same with another limit of the text.</summary>
+    internal SampleEncoder WithMaxLength(int length) => new(Processor.WithTokenizer(Processor.Tokenizer.WithModelMaxLength(length)), _imageFolder, Options);
 
     /// <summary>Encodes a sample.</summary>
     /// <param name="sample">The sample.</param>
@@ -93,7 +98,7 @@ public sealed class SampleEncoder
         ArgumentNullException.ThrowIfNull(sample);
         CheckPlaceholders(sample);
         var turns = sample.HasImage
-            ? MultimodalText.Prepare(sample.Turns, Processor.Template, Options.UseImageStartEnd, keepPlaces: sample.Images.Count > 1)
+            ? MultimodalText.Prepare(sample.Turns, Processor.Template, UsesImageStartEnd, keepPlaces: sample.Images.Count > 1)
             : sample.Turns;
         LabeledText text;
         try

@@ -12,11 +12,12 @@ public sealed class CheckpointMismatchException : PeftException
     /// <param name="missing">Tensors the model needs and the checkpoint lacks.</param>
     /// <param name="unexpected">Tensors the checkpoint holds and the model has no place for.</param>
     /// <param name="shapes">One sentence per tensor of another shape.</param>
+    /// <param name="advice">What to do about it, a sentence; null for the usual one.</param>
     public CheckpointMismatchException(
-        string source, IReadOnlyList<string> missing, IReadOnlyList<string> unexpected, IReadOnlyList<string> shapes)
+        string source, IReadOnlyList<string> missing, IReadOnlyList<string> unexpected, IReadOnlyList<string> shapes, string? advice = null)
         : base($"{source}: {missing.Count + unexpected.Count + shapes.Count} tensor(s) do not fit the model that the configuration describes."
             + List("missing", missing) + List("unexpected", unexpected) + List("shape", shapes)
-            + "\nCheck that config.json and weights belong together and that no shard is missing.")
+            + "\n" + (advice ?? "Check that config.json and weights belong together and that no shard is missing."))
     {
         SourceFile = source;
         MissingTensors = missing;

@@ -63,7 +63,7 @@ public sealed class AnswerEvaluation : IDisposable
     {
         var processor = _data.Encoder.Processor;
         var turn = sample.HasImage
-            ? MultimodalText.Prepare([sample.Turns[0]], processor.Template, _data.Encoder.Options.UseImageStartEnd, keepPlaces: sample.Images.Count > 1)[0]
+            ? MultimodalText.Prepare([sample.Turns[0]], processor.Template, _data.Encoder.UsesImageStartEnd, keepPlaces: sample.Images.Count > 1)[0]
             : sample.Turns[0];
         string prompt = new Conversation(processor.Template).User(turn.Value).Assistant(null).Render().Text;
         var ids = sample.HasImage ? processor.Tokenizer.TokenizeWithImages(prompt).Ids : processor.Tokenizer.Encode(prompt);

@@ -111,7 +111,7 @@ public static class MemoryEstimator
 
     private static MemoryShape ShapeOf(LlavaConfig config, TrainingOptions options, MemoryAssumptions assumptions)
     {
-        long batch = options.BatchSize, tokens = assumptions.TokensPerSample ?? options.MaxLength;
+        long batch = options.BatchSize, tokens = assumptions.TokensPerSample ?? LengthLimit.Of(options.MaxLength, config, null);
         long tiles = config.HasVision ? (long)assumptions.ImagesPerSample * assumptions.TilesPerImage : 0;
         long features = tiles == 0 ? 0 : Math.Min(tokens, tiles * config.FeaturesPerTile);
         long supervised = assumptions.SupervisedTokensPerSample ?? tokens - features;
@@ -126,7 +126,7 @@ public static class MemoryEstimator
         if (config.HasVision && config.Vision is null)
             problems.Add($"the vision tower's sizes are not known from {config.Source}; add them by LlavaConfig.WithVision, or take the configuration of a loaded model");
         if (options.BatchSize < 1) problems.Add($"BatchSize {options.BatchSize} is not positive");
-        if ((assumptions.TokensPerSample ?? options.MaxLength) < 1) problems.Add("a sample has no tokens; set TokensPerSample or MaxLength");
+        if ((assumptions.TokensPerSample ?? options.MaxLength ?? 1) < 1) problems.Add("a sample has no tokens; set TokensPerSample or MaxLength");
         if (problems.Count > 0) throw new TrainingOptionsException(problems);
     }
 }

@@ -6,6 +6,12 @@ public sealed partial class LlavaModel
 {
     private const string ProjectorPrefix = "model.mm_projector.";
 
+    /// <summary>What describes the tower in its own folder; null for a model that was not loaded from files, or has it in its configuration.</summary>
+    internal TowerSettings? Tower { get; set; }
+
+    /// <summary>Parts that the base's own files do not hold as they are here: drawn, or taken from a stage-1 file. Results without them could not be loaded.</summary>
+    internal ModelPart BesideBase { get; set; }
+
     /// <summary>The part a parameter belongs to.</summary>
     /// <param name="name">Its path in memory, as <c>named_parameters()</c> gives it.</param>
     /// <returns>One part.</returns>

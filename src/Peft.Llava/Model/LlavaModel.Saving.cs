@@ -15,8 +15,9 @@ public sealed partial class LlavaModel
     /// <param name="cancellation">Ends the writing; earlier files are as they were.</param>
     /// <returns>The names of the files written.</returns>
     /// <remarks>
-    /// In the original layout a vision tower that is not trained stays in its own folder, which <c>mm_vision_tower</c> names. Packed weights are
-    /// copied while they are written: that takes their bytes once more.
+    /// In the original layout the vision tower is among the weights, as in LLaVA's own whole models, and <c>vision_tower.json</c> describes it, so that the folder
+    /// loads by itself, also after it was moved; <c>mm_vision_tower</c> stays for LLaVA. Packed weights are copied while they are written: that takes their bytes
+    /// once more.
     /// </remarks>
     /// <exception cref="AdapterStateException">The model carries adapters; merge them or take them off first.</exception>
     /// <exception cref="QuantizationConfigException">Layers are quantised in different ways, for which a checkpoint has no words.</exception>

@@ -204,7 +204,7 @@ public sealed partial class LLaVATrainer
         Base = BaseNow,
     };
 
-    private Dictionary<string, string> Rules() => ResumeRules.Of(Options, _group.WorldSize, TotalSteps, WarmupSteps, _data, _trained.Peft);
+    private Dictionary<string, string> Rules() => ResumeRules.Of(Options, _group.WorldSize, TotalSteps, WarmupSteps, MaxLength, _data, _trained.Peft);
 
     /// <summary>What has to be the same in all processes of a group.</summary>
     private Dictionary<string, string> Settings() => new(Rules())

@@ -5,6 +5,8 @@ namespace Peft.Llava;
 
 public sealed partial class LLaVATrainer
 {
+    private const string PeftPrefix = "base_model.model.";
+
     /// <summary>
     /// Writes what was trained as LLaVA does. Adapters: <c>adapter_model.safetensors</c>, <c>adapter_config.json</c>,
     /// <c>non_lora_trainables.bin</c>. The projector alone: <c>mm_projector.bin</c>. A whole model: <c>model.safetensors</c>, in several files beyond <see cref="TrainingOptions.MaxShardBytes"/>.
@@ -29,9 +31,10 @@ public sealed partial class LLaVATrainer
         if (_trained.Peft is { } peft) SaveAdapter(peft, folder);
         else if (SavesWhole) SaveWhole(folder);
         else SaveProjector(folder);
-        if (_data.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, Options.MaxLength, Model.Config);
-        else if (Model.Config.Folder is { } source) TokenizerFiles.Copy(source, folder, Options.MaxLength, Model.Config);
+        if (_data.Tokenizer is { } tokenizer) TokenizerFiles.Write(tokenizer, folder, MaxLength, Model.Config);
+        else if (Model.Config.Folder is { } source) TokenizerFiles.Copy(source, folder, MaxLength, Model.Config);
         CompanionFiles.Write(Model.Config, Model.Config.Folder, folder);
+        if (SavesWhole) VisionTowerFiles.Write(Model, Model.Config.Folder, folder);
         AtomicFile.WriteText(Path.Combine(folder, "config.json"), SavedConfig.Write(_trained, Options, useCache));
         AtomicFile.WriteText(Path.Combine(folder, "trainer_state.json"), TrainerStateFile.Write(_history, _evaluator, BestKept(checkpointStep), Options, _plan));
         Verify(folder);
@@ -70,6 +73,9 @@ public sealed partial class LLaVATrainer
         if (peft.AdapterNames.Except(peft.ActiveAdapters).ToList() is { Count: > 0 } others) peft.Save(folder, others, format);
         peft.Save(folder, peft.ActiveAdapters, format, trainedModules: within ? ["multi_modal_projector"] : null);
         var state = PeftState.GetNonLoraTrainables(peft.NamedParameters().Where(p => !written.Contains(p.Parameter.Handle)));
+        // Frozen, but in no file of the base: LLaVA leaves them out, and its loader then draws them.
+        foreach (var (name, parameter) in peft.NamedParameters().Where(p => !written.Contains(p.Parameter.Handle)))
+            if (!state.ContainsKey(name) && Model.BesideBase.HasFlag(LlavaModel.PartOf(name[PeftPrefix.Length..]))) state[name] = parameter.detach().cpu().DetachFromDisposeScope();
         string path = Path.Combine(folder, NonLoraTrainables.FileName);
         if (state.Count > 0 || !within) Write(state, () => PickleWriter.Write(path, state));
         else File.Delete(path);     // of an earlier save, and read by those who look for one
@@ -79,7 +85,8 @@ public sealed partial class LLaVATrainer
 
     private void SaveProjector(string folder)
     {
-        var state = Copies(n => n.Contains("mm_projector", StringComparison.Ordinal) ? n : null);
+        // LLaVA drops an image_newline that stage 1 has drawn; its loader takes it from this file where it is there.
+        var state = Copies(n => n.Contains("mm_projector", StringComparison.Ordinal) || n == ProjectorSource.Newline ? n : null);
         Write(state, () => PickleWriter.Write(Path.Combine(folder, "mm_projector.bin"), state));
     }
 

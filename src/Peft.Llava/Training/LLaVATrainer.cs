@@ -115,7 +115,10 @@ public sealed partial class LLaVATrainer : IDisposable
         _exchange = new GradientExchange(_group);
         if (!_exchange.Alone && options.Weighting == StepWeighting.LlavaExact)
             throw new TrainingOptionsException([$"Weighting LlavaExact repeats runs of one process, and there are {_group.WorldSize}; choose StepWeighting.SupervisedTokens"]);
-        Options = options;
+        MaxLength = LengthLimit.Of(options.MaxLength ?? data.MaxLength, model.Config, data.Tokenizer);
+        if (data.MaxLength is int own && own != MaxLength)
+            throw new TrainingOptionsException([$"MaxLength is {MaxLength}, and the data were made for {own} tokens; give both the same, or leave MaxLength null"]);
+        Options = options = options with { MaxLength = MaxLength };
         _data = data;
         _observers = observers;
         _plan = new StepPlan(options with { BatchSize = options.BatchSize * _group.WorldSize }, data);
@@ -129,6 +132,9 @@ public sealed partial class LLaVATrainer : IDisposable
 
     /// <summary>The options.</summary>
     public TrainingOptions Options { get; }
+
+    /// <summary>The longest sequence, image features included: <see cref="TrainingOptions.MaxLength"/>, or what stands for it.</summary>
+    public int MaxLength { get; }
 
     /// <summary>What is evaluated during the training, when <see cref="TrainingOptions.Evaluation"/> says so; it stays the caller's.</summary>
     public EvaluationSource? Evaluation { get; init; }

@@ -107,7 +107,9 @@ internal sealed class TrainedModel
             foreach (var (_, parameter) in Peft.TrainableParameters().ToList()) parameter.requires_grad_(false);
         }
         if (!HoldsAdapters(ModelPart.VisionTower)) Model.SetTrainable(ModelPart.VisionTower, false);
-        if (!HoldsAdapters(ModelPart.Projector)) Model.SetTrainable(ModelPart.Projector | ModelPart.ImageNewline, parts.Projector);
+        if (!HoldsAdapters(ModelPart.Projector)) Model.SetTrainable(ModelPart.Projector, parts.Projector);
+        bool drawn = Model.BesideBase.HasFlag(ModelPart.ImageNewline) && (parts.Adapter || parts.Head);
+        Model.SetTrainable(ModelPart.ImageNewline, parts.ImageNewline ?? (parts.LanguageModel || drawn));
     }
 
     // A part that adapters are on (modules_to_save, LoRA in the tower) is trained as they say.

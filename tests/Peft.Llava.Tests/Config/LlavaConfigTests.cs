@@ -35,6 +35,25 @@ public sealed class LlavaConfigTests
         Assert.Equal(new ImageSize(336, 672), Assert.Single(original.GridPinpoints));
     }
 
+    [Fact, Trait("Fault", "llava-14")]
+    public void A_sliding_window_that_would_be_left_is_refused()
+    {
+        static LlavaConfig Text(params (string Name, JsonNode? Value)[] fields)
+        {
+            var text = new JsonObject { ["model_type"] = "mistral", ["max_position_embeddings"] = 8192 };
+            foreach (var (name, value) in fields) text[name] = value;
+            return LlavaConfig.Parse(new JsonObject { ["model_type"] = "llava_next", ["text_config"] = text, ["vision_config"] = new JsonObject() });
+        }
+        const string problem = "text_config.sliding_window 4096 is not supported: each token here sees all before it. If no sequence is longer than that, write null, otherwise take another model.";
+        Assert.Equal([problem], Assert.Throws<InvalidConfigurationException>(() => Text(("sliding_window", 4096))).Problems);
+        Assert.Equal([problem], Assert.Throws<InvalidConfigurationException>(() => Text()).Problems);       // transformers' default for Mistral
+        Text(("sliding_window", null));
+        Text(("sliding_window", 8192));
+        Text(("sliding_window", 4096), ("use_sliding_window", false));
+        var e = Assert.Throws<InvalidConfigurationException>(() => LlavaConfig.Parse(new JsonObject { ["model_type"] = "llava_llama", ["mm_vision_tower"] = "t", ["sliding_window"] = 100 }));
+        Assert.Contains("sliding_window 100 is not supported", e.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void All_problems_are_told_at_once()
     {

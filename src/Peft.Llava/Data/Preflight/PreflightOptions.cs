@@ -17,11 +17,11 @@ public sealed record PreflightOptions
 
     /// <summary>The options for a model: its features per tile.</summary>
     /// <param name="config">The model's configuration, with the tower's sizes.</param>
-    /// <param name="maxLength">The longest sample of the training, images included; null for the tokenizer's limit.</param>
+    /// <param name="maxLength">The longest sample of the training, images included; null for the configuration's, and the tokenizer's where it has none.</param>
     public static PreflightOptions For(LlavaConfig config, int? maxLength = null)
     {
         ArgumentNullException.ThrowIfNull(config);
-        return new PreflightOptions { FeaturesPerTile = config.FeaturesPerTile, MaxLength = maxLength };
+        return new PreflightOptions { FeaturesPerTile = config.FeaturesPerTile, MaxLength = maxLength ?? config.MaxLength };
     }
 }
 

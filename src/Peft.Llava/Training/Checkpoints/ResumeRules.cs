@@ -13,9 +13,10 @@ internal static class ResumeRules
     /// <param name="worldSize">The number of processes.</param>
     /// <param name="totalSteps">Its steps.</param>
     /// <param name="warmupSteps">Of these the warm-up.</param>
+    /// <param name="maxLength">The longest sample that it takes, in tokens.</param>
     /// <param name="data">Its samples.</param>
     /// <param name="peft">Its adapters, or null.</param>
-    public static Dictionary<string, string> Of(TrainingOptions options, int worldSize, int totalSteps, int warmupSteps, ITrainingData data, PeftModel? peft)
+    public static Dictionary<string, string> Of(TrainingOptions options, int worldSize, int totalSteps, int warmupSteps, int maxLength, ITrainingData data, PeftModel? peft)
     {
         var rules = new Dictionary<string, string>
         {
@@ -28,7 +29,7 @@ internal static class ResumeRules
             [nameof(TrainingOptions.Weighting)] = options.Weighting.ToString(),
             [nameof(TrainingOptions.Seed)] = Text(options.Seed),
             [nameof(TrainingOptions.Optimizer)] = options.Optimizer.ToString(),
-            [nameof(TrainingOptions.MaxLength)] = Text(options.MaxLength),
+            [nameof(TrainingOptions.MaxLength)] = Text(maxLength),
             [nameof(LLaVATrainer.TotalSteps)] = Text(totalSteps),
             [nameof(TrainingOptions.LearningRate)] = Text(options.LearningRate),
             [nameof(TrainingOptions.ProjectorLearningRate)] = options.ProjectorLearningRate is { } rate ? Text(rate) : "null",

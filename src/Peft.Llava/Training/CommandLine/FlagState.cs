@@ -11,7 +11,7 @@ internal sealed class FlagState
 
     public LlavaLoraArguments Lora { get; set; } = new();
 
-    public TrainingOptions Training { get; set; } = new();
+    public TrainingOptions Training { get; set; } = new() { MaxLength = 512 };        // LLaVA's default
 
     public bool TuneProjector { get; set; }
 
@@ -48,8 +48,10 @@ internal sealed class FlagState
             problems.Add("--freeze_backbone says nothing beside --lora_enable, which freezes the backbone anyway; leave it out");
         if (FreezeBackbone && TuneProjector)
             problems.Add("--freeze_backbone says nothing beside --tune_mm_mlp_adapter, which freezes the backbone anyway; leave it out");
-        if (TuneProjector && Model.UseImageStartEnd)
+        if (TuneProjector && Model.UseImageStartEnd == true)
             problems.Add("--mm_use_im_start_end True can't go with --tune_mm_mlp_adapter, in LLaVA's own script neither (NotImplementedError); give --mm_use_im_start_end False");
+        if (Training.SaveAdapterAsPickle && !Lora.Enabled && !TuneProjector)
+            problems.Add("--save_safetensors False is for adapters, and a whole model is written as safetensors; leave it out or add --lora_enable True");
         if (GroupByLength && GroupByModality)
             problems.Add("--group_by_length and --group_by_modality_length contradict each other; give one of them");
         if (Model.Bits != 16 && !Lora.Enabled && !TuneProjector)

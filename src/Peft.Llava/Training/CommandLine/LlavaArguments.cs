@@ -34,20 +34,20 @@ public sealed record LlavaModelArguments
     /// <summary><c>--pretrain_mm_mlp_adapter</c>: a stage-1 <c>mm_projector.bin</c>.</summary>
     public string? ProjectorWeights { get; init; }
 
-    /// <summary><c>--mm_projector_type</c>.</summary>
-    public string ProjectorType { get; init; } = "linear";
+    /// <summary><c>--mm_projector_type</c> of a new projector, <c>linear</c> where it is null. A LLaVA keeps its own, as with the two that follow.</summary>
+    public string? ProjectorType { get; init; }
 
-    /// <summary><c>--mm_vision_select_layer</c>.</summary>
-    public int VisionSelectLayer { get; init; } = -1;
+    /// <summary><c>--mm_vision_select_layer</c> of a new projector, -1 where it is null.</summary>
+    public int? VisionSelectLayer { get; init; }
 
-    /// <summary><c>--mm_vision_select_feature</c>: <c>patch</c> or <c>cls_patch</c>.</summary>
-    public string VisionSelectFeature { get; init; } = "patch";
+    /// <summary><c>--mm_vision_select_feature</c> of a new projector: <c>patch</c>, also where it is null, or <c>cls_patch</c>.</summary>
+    public string? VisionSelectFeature { get; init; }
 
-    /// <summary><c>--mm_patch_merge_type</c>.</summary>
-    public string PatchMergeType { get; init; } = "flat";
+    /// <summary><c>--mm_patch_merge_type</c>; null for the base's, and <c>flat</c> on a language model.</summary>
+    public string? PatchMergeType { get; init; }
 
-    /// <summary><c>--mm_use_im_start_end</c>.</summary>
-    public bool UseImageStartEnd { get; init; }
+    /// <summary><c>--mm_use_im_start_end</c>; null for what the base was trained with.</summary>
+    public bool? UseImageStartEnd { get; init; }
 
     /// <summary><c>--mm_use_im_patch_token</c>.</summary>
     public bool UseImagePatchToken { get; init; } = true;
@@ -77,8 +77,10 @@ public sealed record LlavaDataArguments
     /// <summary><c>--image_folder</c>.</summary>
     public string? ImageFolder { get; init; }
 
-    /// <summary><c>--image_aspect_ratio</c>: <c>square</c>, <c>pad</c> or <c>anyres</c>.</summary>
-    public string ImageAspectRatio { get; init; } = "square";
+    /// <summary>
+    /// <c>--image_aspect_ratio</c>: <c>square</c>, <c>pad</c> or <c>anyres</c>. Null is <c>square</c> with <c>--vision_tower</c>, otherwise what the base has.
+    /// </summary>
+    public string? ImageAspectRatio { get; init; }
 }
 
 /// <summary>The LoRA flags of LLaVA's <c>TrainingArguments</c>.</summary>

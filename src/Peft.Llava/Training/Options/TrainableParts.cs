@@ -16,6 +16,12 @@ public sealed record TrainableParts
     public bool Head { get; init; }
 
     /// <summary>
+    /// The <c>image_newline</c> of a model that has one. Null, the default, is LLaVA's rule: it learns with the language model, and beside LoRA or the head where
+    /// it was drawn for this run; one that the base was trained with stays frozen there, and any in stage 1.
+    /// </summary>
+    public bool? ImageNewline { get; init; }
+
+    /// <summary>
     /// Makes the adapter and then freezes it: what LLaVA does with <c>lora_enable</c> and <c>tune_mm_mlp_adapter</c> together. Saved B stays zero.
     /// </summary>
     public bool FreezeAdapterAfterCreation { get; init; }

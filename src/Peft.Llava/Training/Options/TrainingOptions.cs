@@ -108,8 +108,11 @@ public sealed record TrainingOptions
     /// <summary>Recomputes each decoder layer in the backward pass in place of keeping its inner values.</summary>
     public bool GradientCheckpointing { get; init; }
 
-    /// <summary>The longest sequence, image features included; longer ones are cut.</summary>
-    public int MaxLength { get; init; } = 512;
+    /// <summary>
+    /// The longest sequence, image features included; longer ones are cut. Null, the default, is what the model was made for: <c>tokenizer_model_max_length</c> of its
+    /// configuration, otherwise the tokenizer's <c>model_max_length</c> below a million, otherwise <c>max_position_embeddings</c>. LLaVA's flags start from 512.
+    /// </summary>
+    public int? MaxLength { get; init; }
 
     /// <summary>Threads that prepare batches ahead of the step; 0 prepares them in between.</summary>
     public int DataWorkers { get; init; }
@@ -218,7 +221,7 @@ public sealed record TrainingOptions
         Want(MaxSteps > 0 || Epochs is > 0 and < double.PositiveInfinity, $"Epochs {Epochs:R} and MaxSteps {MaxSteps} leave nothing to do; set one of them above 0");
         Want(BatchSize > 0, $"BatchSize {BatchSize} is not positive");
         Want(AccumulationSteps > 0, $"AccumulationSteps {AccumulationSteps} is not positive");
-        Want(MaxLength > 0, $"MaxLength {MaxLength} is not positive");
+        Want(MaxLength is null or > 0, $"MaxLength {MaxLength} is not positive");
         Want(DataWorkers >= 0, $"DataWorkers {DataWorkers} is negative; 0 prepares batches between the steps");
         Want(SaveStrategy != SaveStrategy.Steps || SaveSteps > 0, $"SaveSteps {SaveSteps} is not positive; choose SaveStrategy.None to save at the end only");
         Want(SaveTotalLimit is null or > 0, $"SaveTotalLimit {SaveTotalLimit} is not positive; null keeps all checkpoints");

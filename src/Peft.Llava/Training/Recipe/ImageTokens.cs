@@ -10,6 +10,9 @@ internal static class ImageTokens
     public static bool GetsTower(LlavaArguments arguments, LlavaConfig own)
         => arguments.Model.VisionTower is not null && own.Layout is not (CheckpointLayout.HuggingFace or CheckpointLayout.HuggingFaceNext);
 
+    /// <summary>Whether start and end ids go around pictures: as the flag says, and as the base was trained where it is left out.</summary>
+    public static bool UsesStartEnd(LlavaArguments arguments, LlavaConfig own) => arguments.Model.UseImageStartEnd ?? own.UseImageStartEnd;
+
     /// <summary>The base's tokenizer with the tokens that the flags ask for; those that it has keep their ids.</summary>
     /// <param name="tokenizer">The base's tokenizer.</param>
     /// <param name="arguments">The arguments.</param>
@@ -20,7 +23,7 @@ internal static class ImageTokens
         string[] wanted =
         [
             .. arguments.Model.UseImagePatchToken ? [Patch] : Array.Empty<string>(),
-            .. arguments.Model.UseImageStartEnd ? [MultimodalText.ImageStart, MultimodalText.ImageEnd] : Array.Empty<string>(),
+            .. UsesStartEnd(arguments, own) ? [MultimodalText.ImageStart, MultimodalText.ImageEnd] : Array.Empty<string>(),
         ];
         string[] missing = [.. wanted.Where(t => tokenizer.IdOf(t) is null)];
         if (missing.Length == 0) return tokenizer;

@@ -1,4 +1,6 @@
 using Peft.Core;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace Peft.Llava;
 
@@ -10,30 +12,43 @@ public static partial class LlavaRecipe
     /// generator for the adapter's start, and puts it back.
     /// </summary>
     /// <param name="arguments">The arguments; paths are relative to the working folder.</param>
+    /// <param name="chooseDevice">Where the model goes; null for <see cref="DefaultDevice"/>.</param>
     /// <returns>Model and adapters; the caller disposes it.</returns>
     /// <exception cref="TrainingOptionsException">The arguments cannot be honoured.</exception>
     /// <exception cref="TokenizerFileException">Tokens are to be added, and the base's tokenizer cannot be read.</exception>
     /// <exception cref="InvalidConfigurationException">A configuration holds values that cannot be used.</exception>
-    /// <exception cref="CheckpointMismatchException">Tensors of the base, the tower or the projector are missing or of another shape.</exception>
-    public static PreparedModel PrepareModel(LlavaArguments arguments)
+    /// <exception cref="CheckpointMismatchException">
+    /// Tensors of the base, the tower or the projector are missing or of another shape; <c>--pretrain_mm_mlp_adapter</c> holds another projector than the model's.
+    /// </exception>
+    public static PreparedModel PrepareModel(LlavaArguments arguments, Func<LlavaArguments, Device>? chooseDevice = null)
     {
         ArgumentNullException.ThrowIfNull(arguments);
         using var seed = TorchSeed.Use(arguments.Training.Seed);
-        var model = BaseAssembly.Build(arguments);
+        var warnings = new List<string>();
+        var model = BaseAssembly.Build(arguments, (chooseDevice ?? (a => new Device(DefaultDevice(a))))(arguments), warnings);
         try
         {
             KbitRecipe.Prepare(model, arguments);
-            if (!arguments.Lora.Enabled) return new PreparedModel(model, null);
+            if (!arguments.Lora.Enabled) return new PreparedModel(model, null) { Warnings = warnings };
             // LLaVA's adapter has the base's dtype; PEFT's newer default would keep it in float32. In float16 LLaVA's own run ends at the first
             // step ("Attempting to unscale FP16 gradients"), so what learns is float32 there.
             var adapter = new AdapterOptions { UpcastToFloat32 = arguments.Training.Precision == TrainingPrecision.Float16 };
-            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, TargetsOf(model)), options: adapter));
+            return new PreparedModel(model, model.GetPeftModel(ConfigOf(arguments, TargetsOf(model)), options: adapter)) { Warnings = warnings };
         }
         catch
         {
             model.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Where a run from flags computes: on an NVIDIA GPU that libtorch sees, unless <c>--use_cpu</c> says otherwise.</summary>
+    /// <param name="arguments">The arguments.</param>
+    /// <param name="cudaAvailable">Whether there is such a GPU; null to ask libtorch.</param>
+    public static DeviceType DefaultDevice(LlavaArguments arguments, bool? cudaAvailable = null)
+    {
+        ArgumentNullException.ThrowIfNull(arguments);
+        return arguments.Training.UseCpu || !(cudaAvailable ?? cuda.is_available()) ? DeviceType.CPU : DeviceType.CUDA;
     }
 
     /// <summary>Reads the data that the arguments name, with the base's tokenizer and the tower's image settings.</summary>
@@ -51,24 +66,26 @@ public static partial class LlavaRecipe
 
     private static LlavaTrainingData PrepareData(LlavaArguments arguments, LlavaConfig config)
     {
-        var processor = ProcessorOf(arguments);
+        int limit = LengthLimit.Of(arguments.Training.MaxLength, config, LlamaTokenizer.FromFolder(arguments.Model.ModelPath));
+        var own = LlavaConfig.Load(arguments.Model.ModelPath);
+        var processor = ProcessorOf(arguments, own, limit);
         var options = arguments.Training.Weighting == StepWeighting.LlavaExact
             // The zero picture of a text-only sample gives a gradient of zero, which the step writes without it.
             ? DataOptions.LlavaExact with { ZeroImageForTextOnly = false }
             : new DataOptions();
-        options = options with { UseImageStartEnd = arguments.Model.UseImageStartEnd };
+        options = options with { UseImageStartEnd = ImageTokens.UsesStartEnd(arguments, own) };
         var dataset = arguments.Data.DataPath.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
             ? LlavaDataset.FromJsonLines(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options)
             : LlavaDataset.FromJson(arguments.Data.DataPath, arguments.Data.ImageFolder, processor, options);
-        return new LlavaTrainingData(dataset, config, arguments.Training.MaxLength);
+        return new LlavaTrainingData(dataset, config, limit);
     }
 
-    private static LlavaProcessor ProcessorOf(LlavaArguments arguments)
+    private static LlavaProcessor ProcessorOf(LlavaArguments arguments, LlavaConfig own, int limit)
     {
         string version = arguments.Model.Version;
         // Neither names a template in LLaVA: the default one stays.
         var template = version is "v0" or "v0.5" ? Templates.Default : Templates.ByName(version);
-        var tokenizer = LlamaTokenizer.FromFolder(arguments.Model.ModelPath, new TokenizerOptions { ModelMaxLength = arguments.Training.MaxLength });
+        var tokenizer = LlamaTokenizer.FromFolder(arguments.Model.ModelPath, new TokenizerOptions { ModelMaxLength = limit });
         if (version == "v0")
         {
             // v0 keeps the tokenizer's own padding token, every other version takes the unknown token.
@@ -77,9 +94,9 @@ public static partial class LlavaRecipe
                     + "give the template of your base, such as --version v1 or --version plain"]);
         }
         else if (tokenizer.UnknownId is int unknown) tokenizer = tokenizer.WithPadToken(tokenizer.TokenOf(unknown));
-        tokenizer = ImageTokens.Extend(tokenizer, arguments, LlavaConfig.Load(arguments.Model.ModelPath));
+        tokenizer = ImageTokens.Extend(tokenizer, arguments, own);
         var images = arguments.Model.VisionTower is { } tower
-            ? new ClipImageProcessor(ImageProcessorConfig.Load(Path.Combine(tower, "preprocessor_config.json")), AspectPolicies.Parse(arguments.Data.ImageAspectRatio))
+            ? new ClipImageProcessor(ImageProcessorConfig.Load(Path.Combine(tower, "preprocessor_config.json")), AspectPolicies.Parse(arguments.Data.ImageAspectRatio ?? "square"), own.GridPinpoints)
             : LlavaProcessor.FromFolder(arguments.Model.ModelPath).Images;
         return new LlavaProcessor(tokenizer, images, template);
     }
@@ -115,6 +132,9 @@ public static partial class LlavaRecipe
 /// <param name="Peft">Its adapters, or null.</param>
 public sealed record PreparedModel(LlavaModel Model, PeftModel? Peft) : IDisposable
 {
+    /// <summary>What is not done as a flag says, as LLaVA does not either: one sentence each. Show them before the training.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
+
     /// <summary>A trainer of it.</summary>
     /// <param name="data">The samples.</param>
     /// <param name="options">The options.</param>

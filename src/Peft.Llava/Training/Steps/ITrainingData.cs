@@ -21,6 +21,12 @@ public interface ITrainingData
     LlamaTokenizer? Tokenizer => null;
 
     /// <summary>
+    /// The longest sequence that the batches hold, image features included, which has to be <see cref="TrainingOptions.MaxLength"/> where that is given. Null, the
+    /// default, does not say.
+    /// </summary>
+    int? MaxLength => null;
+
+    /// <summary>
     /// Counts each sample's tokens as the model gets them, image features included, for <see cref="TrainingOptions.LongestBatchFirst"/>. By default the
     /// absolute <see cref="ModalityLengths"/>.
     /// </summary>

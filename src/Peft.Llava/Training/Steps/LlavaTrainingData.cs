@@ -8,18 +8,27 @@ public sealed class LlavaTrainingData : ITrainingData
     /// <summary>Creates it.</summary>
     /// <param name="dataset">The samples.</param>
     /// <param name="config">The model's configuration, with the tower's sizes.</param>
-    /// <param name="maxLength">The longest merged sequence; null for the configuration's.</param>
+    /// <param name="maxLength">The longest merged sequence, as in <see cref="TrainingOptions.MaxLength"/>; null for what the model was made for.</param>
+    /// <remarks>The limit holds after pictures are expanded, in place of the tokenizer's own.</remarks>
     public LlavaTrainingData(LlavaDataset dataset, LlavaConfig config, int? maxLength = null)
     {
         ArgumentNullException.ThrowIfNull(dataset);
-        Dataset = dataset;
+        ArgumentNullException.ThrowIfNull(config);
+        var tokenizer = dataset.Encoder.Processor.Tokenizer;
+        MaxLength = LengthLimit.Of(maxLength, config, tokenizer);
+        Dataset = tokenizer.ModelMaxLength == MaxLength ? dataset : new LlavaDataset(dataset.Samples, dataset.Encoder.WithMaxLength(MaxLength));
         var options = dataset.Encoder.Options;
-        var builder = new LlavaBatchBuilder(config, new LlavaBatchOptions { MaxLength = maxLength, TextOnlySamplesOwnAnImage = options.ZeroImageForTextOnly });
-        _collator = new LlavaCollator(dataset.Encoder.Processor.Tokenizer, options, builder);
+        var builder = new LlavaBatchBuilder(config, new LlavaBatchOptions { MaxLength = MaxLength, TextOnlySamplesOwnAnImage = options.ZeroImageForTextOnly });
+        _collator = new LlavaCollator(Tokenizer, options, builder);
     }
 
-    /// <summary>The samples.</summary>
+    /// <summary>The samples, with a tokenizer of <see cref="MaxLength"/>.</summary>
     public LlavaDataset Dataset { get; }
+
+    /// <summary>The longest merged sequence.</summary>
+    public int MaxLength { get; }
+
+    int? ITrainingData.MaxLength => MaxLength;
 
     /// <inheritdoc/>
     public int Count => Dataset.Count;

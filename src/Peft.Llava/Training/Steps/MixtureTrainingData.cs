@@ -4,16 +4,18 @@ namespace Peft.Llava;
 public sealed class MixtureTrainingData : ITrainingData
 {
     private readonly LlavaTrainingData[] _sources;
+    private readonly Dictionary<LlavaDataset, LlavaDataset> _limited = [];
 
     /// <summary>Creates it.</summary>
     /// <param name="mixture">The data sets.</param>
     /// <param name="config">The model's configuration, with the tower's sizes.</param>
-    /// <param name="maxLength">The longest merged sequence; null for the configuration's.</param>
+    /// <param name="maxLength">The longest merged sequence; null for what the model was made for.</param>
     public MixtureTrainingData(DatasetMixture mixture, LlavaConfig config, int? maxLength = null)
     {
         ArgumentNullException.ThrowIfNull(mixture);
         Mixture = mixture;
         _sources = [.. mixture.Sources.Select(s => new LlavaTrainingData(s.Dataset, config, maxLength))];
+        foreach (var (source, data) in mixture.Sources.Zip(_sources)) _limited[source.Dataset] = data.Dataset;
         ModalityLengths = [.. _sources.SelectMany(s => s.ModalityLengths)];
     }
 
@@ -25,6 +27,11 @@ public sealed class MixtureTrainingData : ITrainingData
 
     /// <inheritdoc/>
     public IReadOnlyList<int> ModalityLengths { get; }
+
+    /// <summary>The longest merged sequence.</summary>
+    public int MaxLength => _sources[0].MaxLength;
+
+    int? ITrainingData.MaxLength => MaxLength;
 
     /// <inheritdoc/>
     public IEpochSampling Sampling => Mixture.Sampling;
@@ -50,7 +57,7 @@ public sealed class MixtureTrainingData : ITrainingData
         return _sources[0].Collate(indices.Select(i =>
         {
             var (dataset, place) = Mixture.Find(i);
-            return dataset.Encode(place);
+            return _limited[dataset].Encode(place);
         }));
     }
 }

@@ -111,7 +111,7 @@ public sealed class StepPlan
         int[] order = _data?.Sampling is { } sampling ? Drawn(sampling.Draw(epoch, _options.Seed), _data) : _order.NextEpoch();
         int[][] batches = [.. order.Chunk(_options.BatchSize).Take(BatchesPerEpoch)];
         if (!_options.LongestBatchFirst || epoch > 0 || _data is null) return batches;
-        return LongestFirst.Swap(batches, [.. _data.CountTokens(cancellation).Select(t => Math.Min(t, _options.MaxLength))]);
+        return LongestFirst.Swap(batches, [.. _data.CountTokens(cancellation).Select(t => Math.Min(t, _options.MaxLength ?? int.MaxValue))]);
     }
 
     private int[] Drawn(int[] drawn, ITrainingData data)

@@ -47,7 +47,7 @@ public sealed class LlavaCommandLineTests
         Assert.Equal(new LlavaDataArguments { DataPath = "./playground/data/llava_v1_5_mix665k.json", ImageFolder = "./playground/data", ImageAspectRatio = "pad" }, parsed.Data);
         Assert.Equal(new LlavaModelArguments
         {
-            ModelPath = "lmsys/vicuna-13b-v1.5", Version = "v1", VisionTower = "openai/clip-vit-large-patch14-336", UseImagePatchToken = false,
+            ModelPath = "lmsys/vicuna-13b-v1.5", Version = "v1", VisionTower = "openai/clip-vit-large-patch14-336", UseImagePatchToken = false, UseImageStartEnd = false,
             ProjectorWeights = "./checkpoints/llava-v1.5-13b-pretrain/mm_projector.bin", ProjectorType = "mlp2x_gelu", VisionSelectLayer = -2,
         }, parsed.Model);
     }

@@ -31,7 +31,7 @@ public sealed class TrainingOptionsTests
     [InlineData("{\"LearningRate\": \"fast\"}", "LearningRate is 'fast', and it must be a number")]
     [InlineData("{\"GradientCheckpointing\": \"perhaps\"}", "GradientCheckpointing is 'perhaps', and it must be true or false")]
     [InlineData("{\"SaveStrategy\": 1}", "SaveStrategy is '1', and it must be one of None, Steps, Epoch")]
-    [InlineData("{\"Trainable\": \"lora\"}", "Trainable is 'lora', and it is a group of settings: Adapter, Projector, LanguageModel, Head, FreezeAdapterAfterCreation")]
+    [InlineData("{\"Trainable\": \"lora\"}", "Trainable is 'lora', and it is a group of settings: Adapter, Projector, LanguageModel, Head, ImageNewline, FreezeAdapterAfterCreation")]
     [InlineData("{\"Trainable\": {\"Adapted\": true}}", "there is no setting Trainable.Adapted; the nearest is Adapter")]
     [InlineData("{\"Epochs\": {\"a\": 1}}", "Epochs is a group of settings, and it takes one value")]
     [InlineData("{\"Epochs\": 1, \"epochs\": 2}", "Epochs is given 2 times")]

@@ -23,7 +23,7 @@ public sealed class RunGoldenTests
         {
             var run = new GoldenRun(folder, output);
             using var prepared = run.Prepare();
-            using var data = new RecordedSamples(run.Case.AreaFolder, run.Arguments.Model.Version, run.Arguments.Data.DataPath, prepared.Model.Config, run.Arguments.Training.MaxLength);
+            using var data = new RecordedSamples(run.Case.AreaFolder, run.Arguments.Model.Version, run.Arguments.Data.DataPath, prepared.Model.Config, run.Arguments.Training.MaxLength!.Value);
             RunAndCompare(run, prepared, data);
         }
         finally
