@@ -158,7 +158,7 @@ internal sealed class LlavaLoader : IDisposable
     public static (LlavaConfig Config, string? Tower) DescribeTower(string folder, LlavaConfig config)
     {
         if (!config.HasVision || config.Layout != CheckpointLayout.Original) return (config, null);
-        using var loader = new LlavaLoader(folder, new LlavaLoadOptions());
+        using var loader = new LlavaLoader(folder, new LlavaLoadOptions(), null);
         string tower = loader.TowerFolder(config);
         return (config.WithVision(LlavaConfigJson.LoadVision(tower)), tower);
     }

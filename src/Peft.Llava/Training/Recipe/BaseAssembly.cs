@@ -34,11 +34,12 @@ internal sealed class BaseAssembly : IDisposable
     public static (LlavaConfig Config, string? Tower) Describe(LlavaArguments arguments)
     {
         var own = LlavaConfig.Load(arguments.Model.ModelPath);
-        using var assembly = new BaseAssembly(arguments);
+        if (VisionPlan.Problems(arguments, own) is { Count: > 0 } problems) throw new TrainingOptionsException(problems);
+        using var assembly = new BaseAssembly(arguments, CPU, []);
         assembly.PlanTokens(own);
         if (!ImageTokens.GetsTower(arguments, own)) return LlavaLoader.DescribeTower(arguments.Model.ModelPath, own);
         var vision = LlavaConfigJson.LoadVision(arguments.Model.VisionTower!);
-        return (assembly.Describe(own, vision, arguments.Model.VisionTower!).WithVision(vision), arguments.Model.VisionTower);
+        return (assembly.Describe(own, vision, arguments.Model.VisionTower!, VisionPlan.Of(arguments, own)).WithVision(vision), arguments.Model.VisionTower);
     }
 
     public void Dispose()
@@ -235,7 +236,7 @@ internal sealed class BaseAssembly : IDisposable
     /// </summary>
     private void Remember(string name, ITensorReader from, Tensor tensor)
     {
-        if (!name.StartsWith(ProjectorPrefix, StringComparison.Ordinal) || from == _readers[0])
+        if (!name.StartsWith(ProjectorSource.Prefix, StringComparison.Ordinal) || from == _readers[0])
         {
             _fingerprint.Add(name, tensor);
         }
