@@ -57,7 +57,7 @@ public sealed class LoggingObserverTests
         using var peft = tiny.Model.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["q_proj"] });
         using var trainer = new LLaVATrainer(peft, tiny.Dataset(4), new TrainingOptions
         {
-            OutputDirectory = folder.Path, BatchSize = 2, MaxSteps = 1, SaveStrategy = SaveStrategy.None,
+            OutputDirectory = folder.Path, BatchSize = 2, MaxSteps = 1, SaveStrategy = SaveStrategy.None, Trainable = TrainableParts.Lora(projector: false),
             Precision = dtype switch { ScalarType.BFloat16 => TrainingPrecision.BFloat16, ScalarType.Float16 => TrainingPrecision.Float16, _ => TrainingPrecision.Float32 },
         });
         var log = new Collector();
