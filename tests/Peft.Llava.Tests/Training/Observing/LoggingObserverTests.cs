@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Peft.Core;
+using Peft.Testing;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -51,11 +52,12 @@ public sealed class LoggingObserverTests
     {
         if (!CpuLevels.Supported.Contains(level)) return;
         using var forced = CpuLevels.Force(level);
+        using var folder = new TemporaryFolder();
         using var tiny = TinyLlava.Create(3, dtype);
         using var peft = tiny.Model.GetPeftModel(new LoraConfig { Rank = 2, Alpha = 3, TargetModules = ["q_proj"] });
         using var trainer = new LLaVATrainer(peft, tiny.Dataset(4), new TrainingOptions
         {
-            BatchSize = 2, MaxSteps = 1, SaveStrategy = SaveStrategy.None,
+            OutputDirectory = folder.Path, BatchSize = 2, MaxSteps = 1, SaveStrategy = SaveStrategy.None, Trainable = TrainableParts.Lora(projector: false),
             Precision = dtype switch { ScalarType.BFloat16 => TrainingPrecision.BFloat16, ScalarType.Float16 => TrainingPrecision.Float16, _ => TrainingPrecision.Float32 },
         });
         var log = new Collector();
