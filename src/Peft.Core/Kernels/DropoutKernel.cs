@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -41,55 +40,40 @@ internal static unsafe class DropoutKernel
     private static void Run<E>(Tensor input, Tensor target, ulong seed, double probability, bool add)
         where E : struct, IVectorElement
     {
-        void* x = CpuTensor.Pointer(input), y = CpuTensor.Pointer(target);
         ushort threshold = (ushort)Math.Clamp(Math.Round(probability * 65536), 0, 65535);
-        float scale = (float)(1 / (1 - probability));
-        CpuParallel.For(input.numel(), 4096, (begin, end) =>
+        VectorLoops.Run(new Loop<E>(CpuTensor.Pointer(input), CpuTensor.Pointer(target), seed, threshold, (float)(1 / (1 - probability)), add), input.numel(), 4096);
+    }
+
+    private readonly struct Loop<E>(void* x, void* y, ulong seed, ushort threshold, float scale, bool add) : IVectorLoop
+        where E : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
+            ushort* random = stackalloc ushort[Group];
             long i = begin;
             for (; i + Group <= end; i += Group)
             {
-                var (low, high) = Kept(seed, i, threshold);
-                Step<E>(x, y, i, low, scale, add);
-                Step<E>(x, y, i + 16, high, scale, add);
+                DropoutBits.Mask<V>(seed, i, threshold, random, out V low, out V high);
+                Step(i, low);
+                Step(i + VectorLoops.Lanes, high);
             }
             if (i == end) return;
-            ushort* random = stackalloc ushort[Group];
-            Random(seed, i).Store(random);
+            DropoutBits.Store<V>(seed, i, random);
             for (int lane = 0; i < end; i++, lane++)
             {
                 float value = random[lane] < threshold ? 0 : E.Get(x, i) * scale;
                 E.Set(y, i, add ? E.Get(y, i) + value : value);
             }
-        });
-    }
+        }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Step<E>(void* x, void* y, long index, Vector512<float> kept, float scale, bool add)
-        where E : struct, IVectorElement
-    {
-        // An infinite or NaN element that is dropped must become zero, so the mask selects and does not multiply.
-        var value = (E.Load(x, index) * scale).AsUInt32() & kept.AsUInt32();
-        E.Store(y, index, add ? E.Load(y, index) + value.AsSingle() : value.AsSingle());
-    }
-
-    /// <summary>All bits set in the lanes that are kept, for 32 elements.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static (Vector512<float> Low, Vector512<float> High) Kept(ulong seed, long index, ushort threshold)
-    {
-        var kept = Vector512.GreaterThanOrEqual(Random(seed, index), Vector512.Create(threshold)).AsInt16();
-        var (low, high) = Vector512.Widen(kept);        // sign extension keeps all bits set
-        return (low.AsSingle(), high.AsSingle());
-    }
-
-    /// <summary>Sixteen random bits for each of the 32 elements from <paramref name="index"/> on, a multiple of 32.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<ushort> Random(ulong seed, long index)
-    {
-        var counter = Vector512.Create((ulong)index / 4) + Vector512.Create(0ul, 1, 2, 3, 4, 5, 6, 7);
-        var z = Vector512.Create(seed) + counter * Vector512.Create(0x9E3779B97F4A7C15ul);
-        z = (z ^ (z >>> 30)) * Vector512.Create(0xBF58476D1CE4E5B9ul);
-        z = (z ^ (z >>> 27)) * Vector512.Create(0x94D049BB133111EBul);
-        return (z ^ (z >>> 31)).AsUInt16();
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private void Step<V>(long index, V kept)
+            where V : struct, IFloats<V>
+        {
+            // An infinite or NaN element that is dropped must become zero, so the mask selects and does not multiply.
+            V value = V.And(E.Load<V>(x, index) * scale, kept);
+            E.Store(y, index, add ? E.Load<V>(y, index) + value : value);
+        }
     }
 }

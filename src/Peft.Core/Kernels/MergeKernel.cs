@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -34,44 +33,52 @@ internal static unsafe class MergeKernel
         long count = weight.numel(), chunks = (count + ChunkElements - 1) / ChunkElements;
         void* w = CpuTensor.Pointer(weight), d = CpuTensor.Pointer(delta);
         var sums = new (double Weight, double Delta, double Error, bool Finite)[chunks];
-        CpuParallel.For(chunks, 1, (first, last) =>
-        {
-            for (long chunk = first; chunk < last; chunk++)
-                sums[chunk] = Chunk<E>(w, d, chunk * ChunkElements, Math.Min(count, (chunk + 1) * ChunkElements), scale, safe);
-        });
+        VectorLoops.Run(new Loop<E>(w, d, count, scale, safe, sums), chunks, 1);
         return new(Array.TrueForAll(sums, s => s.Finite), Math.Sqrt(sums.Sum(s => s.Weight)), Math.Sqrt(sums.Sum(s => s.Delta)), Math.Sqrt(sums.Sum(s => s.Error)));
     }
 
-    private static (double, double, double, bool) Chunk<E>(void* weight, void* delta, long begin, long end, float scale, bool safe)
+    private readonly struct Loop<E>(
+        void* weight, void* delta, long count, float scale, bool safe, (double Weight, double Delta, double Error, bool Finite)[] sums) : IVectorLoop
         where E : struct, IVectorElement
     {
-        Vector512<float> weights = default, deltas = default, errors = default, zeros = default;
-        double weightRest = 0, deltaRest = 0, errorRest = 0;
-        bool finite = true;
-        long i = begin;
-        for (; i + 16 <= end; i += 16)
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
-            Vector512<float> w = E.Load(weight, i), d = Float32Element.Load(delta, i) * scale, exact = w + d;
-            var result = E.Round(safe ? w + E.Round(d) : exact);
-            E.Store(weight, i, result);
-            Vector512<float> added = exact - w, error = result - exact;
-            weights += w * w;
-            deltas += added * added;
-            errors += error * error;
-            zeros += result * 0f;       // NaN where the result is NaN or infinite
+            for (long chunk = begin; chunk < end; chunk++)
+                sums[chunk] = Chunk<V>(chunk * ChunkElements, Math.Min(count, (chunk + 1) * ChunkElements));
         }
-        for (; i < end; i++)
+
+        private (double, double, double, bool) Chunk<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
-            float w = E.Get(weight, i), d = Float32Element.Get(delta, i) * scale, exact = w + d;
-            E.Set(weight, i, d);
-            E.Set(weight, i, safe ? w + E.Get(weight, i) : exact);
-            float result = E.Get(weight, i), added = exact - w, error = result - exact;
-            weightRest += w * w;
-            deltaRest += added * added;
-            errorRest += error * error;
-            finite &= float.IsFinite(result);
+            V weights = default, deltas = default, errors = default, zeros = default;
+            double weightRest = 0, deltaRest = 0, errorRest = 0;
+            bool finite = true;
+            long i = begin;
+            for (; i + VectorLoops.Lanes <= end; i += VectorLoops.Lanes)
+            {
+                V w = E.Load<V>(weight, i), d = Float32Element.Load<V>(delta, i) * scale, exact = w + d;
+                V result = E.Round(safe ? w + E.Round(d) : exact);
+                E.Store(weight, i, result);
+                V added = exact - w, error = result - exact;
+                weights += w * w;
+                deltas += added * added;
+                errors += error * error;
+                zeros += result * 0f;       // NaN where the result is NaN or infinite
+            }
+            for (; i < end; i++)
+            {
+                float w = E.Get(weight, i), d = Float32Element.Get(delta, i) * scale, exact = w + d;
+                E.Set(weight, i, d);
+                E.Set(weight, i, safe ? w + E.Get(weight, i) : exact);
+                float result = E.Get(weight, i), added = exact - w, error = result - exact;
+                weightRest += w * w;
+                deltaRest += added * added;
+                errorRest += error * error;
+                finite &= float.IsFinite(result);
+            }
+            finite &= V.Sum(zeros) == 0;
+            return (V.Sum(weights) + weightRest, V.Sum(deltas) + deltaRest, V.Sum(errors) + errorRest, finite);
         }
-        finite &= Vector512.Sum(zeros) == 0;
-        return (Vector512.Sum(weights) + weightRest, Vector512.Sum(deltas) + deltaRest, Vector512.Sum(errors) + errorRest, finite);
     }
 }

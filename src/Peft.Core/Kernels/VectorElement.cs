@@ -1,10 +1,9 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 
 namespace Peft.Core;
 
 /// <summary>
-/// How sixteen neighbouring elements of a tensor become fp32 lanes and back, so that a kernel is written once for all dtypes.
+/// How neighbouring elements of a tensor become fp32 lanes and back, so that a kernel is written once for all dtypes.
 /// Implementations are empty structs; a kernel generic over them is specialised by the JIT.
 /// </summary>
 public unsafe interface IVectorElement
@@ -12,14 +11,25 @@ public unsafe interface IVectorElement
     /// <summary>Bytes of one element.</summary>
     static abstract int Size { get; }
 
-    /// <summary>Sixteen elements from <paramref name="source"/> + <paramref name="index"/>.</summary>
-    static abstract Vector512<float> Load(void* source, long index);
+    /// <summary>Elements from <paramref name="source"/> + <paramref name="index"/>, one for each lane.</summary>
+    static abstract TVector Load<TVector>(void* source, long index)
+        where TVector : struct, IFloats<TVector>;
 
-    /// <summary>Stores sixteen elements, rounded to nearest even.</summary>
-    static abstract void Store(void* target, long index, Vector512<float> value);
+    /// <summary>Stores all lanes, rounded to nearest even.</summary>
+    static abstract void Store<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>;
+
+    /// <summary>Stores lanes that <see cref="Round"/> or <see cref="RoundPlain"/> has given.</summary>
+    static abstract void StoreRounded<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>;
 
     /// <summary>What storing and loading again would give.</summary>
-    static abstract Vector512<float> Round(Vector512<float> value);
+    static abstract TVector Round<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>;
+
+    /// <summary>The same for results of loaded elements and finite numbers, faster: a NaN keeps its bits.</summary>
+    static abstract TVector RoundPlain<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>;
 
     /// <summary>One element.</summary>
     static abstract float Get(void* source, long index);
@@ -36,15 +46,33 @@ public readonly unsafe struct Float32Element : IVectorElement
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> Load(void* source, long index) => Vector512.Load((float*)source + index);
+    public static TVector Load<TVector>(void* source, long index)
+        where TVector : struct, IFloats<TVector>
+        => TVector.Load((float*)source + index);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(void* target, long index, Vector512<float> value) => value.Store((float*)target + index);
+    public static void Store<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.Store((float*)target + index, value);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> Round(Vector512<float> value) => value;
+    public static void StoreRounded<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.Store((float*)target + index, value);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TVector Round<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>
+        => value;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TVector RoundPlain<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>
+        => value;
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -63,23 +91,33 @@ public readonly unsafe struct BFloat16Element : IVectorElement
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> Load(void* source, long index)
-    {
-        var (lower, upper) = Vector256.Widen(Vector256.Load((ushort*)source + index));
-        return (Vector512.Create(lower, upper) << 16).AsSingle();
-    }
+    public static TVector Load<TVector>(void* source, long index)
+        where TVector : struct, IFloats<TVector>
+        => TVector.LoadBFloat16((ushort*)source + index);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(void* target, long index, Vector512<float> value)
-    {
-        var rounded = RoundedBits(value);
-        Vector256.Narrow(rounded.GetLower(), rounded.GetUpper()).Store((ushort*)target + index);
-    }
+    public static void Store<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.StoreBFloat16((ushort*)target + index, value);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> Round(Vector512<float> value) => (RoundedBits(value) << 16).AsSingle();
+    public static void StoreRounded<TVector>(void* target, long index, TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.StoreUpper((ushort*)target + index, value);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TVector Round<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.RoundToBFloat16(value);
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TVector RoundPlain<TVector>(TVector value)
+        where TVector : struct, IFloats<TVector>
+        => TVector.RoundToBFloat16Plain(value);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -91,14 +129,5 @@ public readonly unsafe struct BFloat16Element : IVectorElement
     {
         uint bits = BitConverter.SingleToUInt32Bits(value);
         ((ushort*)target)[index] = float.IsNaN(value) ? (ushort)0x7fc0 : (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-    }
-
-    /// <summary>Rounds to nearest even; NaN stays NaN (rounding could otherwise carry it to infinity).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<uint> RoundedBits(Vector512<float> value)
-    {
-        var bits = value.AsUInt32();
-        var rounded = (bits + Vector512.Create(0x7fffu) + ((bits >> 16) & Vector512<uint>.One)) >> 16;
-        return Vector512.ConditionalSelect(Vector512.Equals(value, value).AsUInt32(), rounded, Vector512.Create(0x7fc0u));
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -19,30 +18,7 @@ internal static unsafe class CausalAttentionKernel
         long count = rows.shape[0], headCount = heads.shape[0], stride = heads.shape[1], width = heads.shape[2], half = width / 2;
         void* x = CpuTensor.Pointer(rows), y = CpuTensor.Pointer(heads);
         float* c = (float*)CpuTensor.Pointer(cos), s = (float*)CpuTensor.Pointer(sin);
-        CpuParallel.For(count, 8, (begin, end) =>
-        {
-            for (long n = begin; n < end; n++)
-            {
-                for (long h = 0; h < headCount; h++)
-                {
-                    long from = (n * headCount + h) * width, to = (h * stride + n) * width, angle = n * half;
-                    long i = 0;
-                    for (; i + 16 <= half; i += 16)
-                    {
-                        var a = E.Load(x, from + i);
-                        var b = E.Load(x, from + half + i);
-                        E.Store(y, to + i, a * Vector512.Load(c + angle + i) - b * Vector512.Load(s + angle + i));
-                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + i) + a * Vector512.Load(s + angle + i));
-                    }
-                    for (; i < half; i++)
-                    {
-                        float a = E.Get(x, from + i), b = E.Get(x, from + half + i);
-                        E.Set(y, to + i, a * c[angle + i] - b * s[angle + i]);
-                        E.Set(y, to + half + i, b * c[angle + i] + a * s[angle + i]);
-                    }
-                }
-            }
-        });
+        VectorLoops.Run(new RotateToHeadsLoop<E>(x, y, c, s, headCount, stride, width, half), count, 8);
     }
 
     /// <summary>The transpose of <see cref="RotateToHeads"/>: gradients (H, N + pad, d) back to (N, H·d).</summary>
@@ -57,30 +33,7 @@ internal static unsafe class CausalAttentionKernel
         float* x = (float*)CpuTensor.Pointer(heads);
         void* y = CpuTensor.Pointer(rows);
         float* c = (float*)CpuTensor.Pointer(cos), s = (float*)CpuTensor.Pointer(sin);
-        CpuParallel.For(count, 8, (begin, end) =>
-        {
-            for (long n = begin; n < end; n++)
-            {
-                for (long h = 0; h < headCount; h++)
-                {
-                    long from = (h * stride + n) * width, to = (n * headCount + h) * width, angle = n * half;
-                    long i = 0;
-                    for (; i + 16 <= half; i += 16)
-                    {
-                        var a = Vector512.Load(x + from + i);
-                        var b = Vector512.Load(x + from + half + i);
-                        E.Store(y, to + i, a * Vector512.Load(c + angle + i) + b * Vector512.Load(s + angle + i));
-                        E.Store(y, to + half + i, b * Vector512.Load(c + angle + i) - a * Vector512.Load(s + angle + i));
-                    }
-                    for (; i < half; i++)
-                    {
-                        float a = x[from + i], b = x[from + half + i];
-                        E.Set(y, to + i, a * c[angle + i] + b * s[angle + i]);
-                        E.Set(y, to + half + i, b * c[angle + i] - a * s[angle + i]);
-                    }
-                }
-            }
-        });
+        VectorLoops.Run(new RotateFromHeadsLoop<E>(x, y, c, s, headCount, stride, width, half), count, 8);
     }
 
     /// <summary>Causal softmax of a block of scores, in place.</summary>
@@ -95,42 +48,7 @@ internal static unsafe class CausalAttentionKernel
         long heads = scores.shape[0], rows = scores.shape[1], length = scores.shape[2], columns = logSums.shape[1];
         void* p = CpuTensor.Pointer(scores);
         float* lse = (float*)CpuTensor.Pointer(logSums);
-        CpuParallel.For(heads * rows, 8, (begin, end) =>
-        {
-            var lanes = Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            float* exponentials = stackalloc float[(int)Math.Min(length, MaximumStackRow)];
-            for (long row = begin; row < end; row++)
-            {
-                long h = row / rows, r = row % rows, start = row * length;
-                long seen = firstQuery + r + 1, full = seen & ~15L;
-                var maxima = Vector512.Create(float.NegativeInfinity);
-                long i = 0;
-                for (; i < full; i += 16) maxima = Vector512.Max(maxima, E.Load(p, start + i));
-                var inside = Vector512.LessThan(lanes, Vector512.Create((float)(seen - full)));
-                if (full < seen)
-                    maxima = Vector512.Max(maxima, Vector512.ConditionalSelect(inside, E.Load(p, start + full), Vector512.Create(float.NegativeInfinity)));
-                float maximum = VectorMath.Max(maxima) * scale;
-                var sums = Vector512<float>.Zero;
-                for (i = 0; i < seen; i += 16)
-                {
-                    var e = VectorMath.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
-                    if (i == full) e = Vector512.ConditionalSelect(inside, e, Vector512<float>.Zero);
-                    sums += e;
-                    if (length <= MaximumStackRow) e.Store(exponentials + i);
-                }
-                float sum = Vector512.Sum(sums), inverse = 1 / sum;
-                lse[h * columns + firstColumn + r] = maximum + MathF.Log(sum);
-                for (i = 0; i < seen; i += 16)
-                {
-                    var e = length <= MaximumStackRow
-                        ? Vector512.Load(exponentials + i)
-                        : VectorMath.Exp(E.Load(p, start + i) * scale - Vector512.Create(maximum));
-                    if (length > MaximumStackRow && i == full) e = Vector512.ConditionalSelect(inside, e, Vector512<float>.Zero);
-                    E.Store(p, start + i, e * inverse);
-                }
-                for (; i < length; i += 16) E.Store(p, start + i, Vector512<float>.Zero);
-            }
-        });
+        VectorLoops.Run(new SoftmaxLoop<E>(p, lse, rows, length, columns, firstQuery, scale, firstColumn), heads * rows, 8);
     }
 
     /// <summary>The softmax once more from its saved sums, and the gradient of the scores, both in place.</summary>
@@ -148,36 +66,7 @@ internal static unsafe class CausalAttentionKernel
         long heads = scores.shape[0], rows = scores.shape[1], length = scores.shape[2], columns = logSums.shape[1];
         void* p = CpuTensor.Pointer(scores), dp = CpuTensor.Pointer(gradients);
         float* lse = (float*)CpuTensor.Pointer(logSums), deltaOf = (float*)CpuTensor.Pointer(deltas);
-        CpuParallel.For(heads * rows, 8, (begin, end) =>
-        {
-            var lanes = Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            for (long row = begin; row < end; row++)
-            {
-                long h = row / rows, r = row % rows, start = row * length;
-                long seen = firstQuery + r + 1, full = seen & ~15L;
-                var logSum = Vector512.Create(lse[h * columns + firstColumn + r]);
-                var delta = Vector512.Create(deltaOf[h * columns + firstColumn + r]);
-                var inside = Vector512.LessThan(lanes, Vector512.Create((float)(seen - full)));
-                long i = 0;
-                for (; i < seen; i += 16)
-                {
-                    var e = VectorMath.Exp(E.Load(p, start + i) * scale - logSum);
-                    var d = e * (E.Load(dp, start + i) - delta) * scale;
-                    if (i == full)
-                    {
-                        e = Vector512.ConditionalSelect(inside, e, Vector512<float>.Zero);
-                        d = Vector512.ConditionalSelect(inside, d, Vector512<float>.Zero);
-                    }
-                    E.Store(p, start + i, e);
-                    E.Store(dp, start + i, d);
-                }
-                for (; i < length; i += 16)
-                {
-                    E.Store(p, start + i, Vector512<float>.Zero);
-                    E.Store(dp, start + i, Vector512<float>.Zero);
-                }
-            }
-        });
+        VectorLoops.Run(new SoftmaxBackwardLoop<E>(p, dp, lse, deltaOf, rows, length, columns, firstQuery, scale, firstColumn), heads * rows, 8);
     }
 
     /// <summary>Each head row's inner product of the output and its gradient.</summary>
@@ -190,22 +79,6 @@ internal static unsafe class CausalAttentionKernel
         long count = output.shape[0], heads = deltas.shape[0], width = output.shape[1] / heads;
         void* o = CpuTensor.Pointer(output), g = CpuTensor.Pointer(gradient);
         float* delta = (float*)CpuTensor.Pointer(deltas);
-        CpuParallel.For(count, 8, (begin, end) =>
-        {
-            for (long n = begin; n < end; n++)
-            {
-                for (long h = 0; h < heads; h++)
-                {
-                    long start = (n * heads + h) * width, i = 0;
-                    var sums = Vector512<float>.Zero;
-                    for (; i + 16 <= width; i += 16) sums += E.Load(o, start + i) * E.Load(g, start + i);
-                    float sum = Vector512.Sum(sums);
-                    for (; i < width; i++) sum += E.Get(o, start + i) * E.Get(g, start + i);
-                    delta[h * count + n] = sum;
-                }
-            }
-        });
+        VectorLoops.Run(new DeltasLoop<E>(o, g, delta, count, heads, width), count, 8);
     }
-
-    private const long MaximumStackRow = 8192;
 }

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -47,9 +46,18 @@ internal static unsafe class DecodingAttention
         byte* q = (byte*)CpuTensor.Pointer(query), kNew = (byte*)CpuTensor.Pointer(k), vNew = (byte*)CpuTensor.Pointer(v);
         byte* kCache = (byte*)CpuTensor.Pointer(keys), vCache = (byte*)CpuTensor.Pointer(values), output = (byte*)CpuTensor.Pointer(result);
         void* cos = CpuTensor.Pointer(rope.Cos), sin = CpuTensor.Pointer(rope.Sin);
-        float scale = 1 / MathF.Sqrt(width);
-        CpuParallel.For((long)places.Length * heads, 1, (begin, end) =>
+        VectorLoops.Run(new Loop<E>(q, kNew, vNew, kCache, vCache, output, cos, sin, places, remember, width, capacity, heads, group), (long)places.Length * heads, 1);
+    }
+
+    private readonly struct Loop<E>(
+        byte* q, byte* kNew, byte* vNew, byte* kCache, byte* vCache, byte* output, void* cos, void* sin, (int Sequence, int Before)[] places, bool remember,
+        int width, int capacity, int heads, int group) : IVectorLoop
+        where E : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
+            float scale = 1 / MathF.Sqrt(width);
             int longest = places.Max(p => p.Before) + 1;
             float[] buffer = ArrayPool<float>.Shared.Rent(group * (longest + 2 * width));
             fixed (float* memory = buffer)
@@ -62,74 +70,73 @@ internal static unsafe class DecodingAttention
                     long cached = ((long)sequence * heads + head) * capacity * width * E.Size, fresh = ((long)row * heads + head) * width;
                     void* rowKeys = kCache + cached, rowValues = vCache + cached;
                     for (int g = 0; g < group; g++)
-                        Rotate<E>(q, ((long)row * heads * group + head * group + g) * width, cos, sin, row, width, scale, rotated + g * width);
+                        Rotate(q, ((long)row * heads * group + head * group + g) * width, row, scale, rotated + g * width);
                     int seen = before;
                     if (remember)
                     {
                         float* rotatedKey = sums;
-                        Rotate<E>(kNew, fresh, cos, sin, row, width, 1, rotatedKey);
+                        Rotate(kNew, fresh, row, 1, rotatedKey);
                         for (int i = 0; i < width; i++) E.Set(rowKeys, (long)before * width + i, rotatedKey[i]);
                         Buffer.MemoryCopy(vNew + fresh * E.Size, (byte*)rowValues + (long)before * width * E.Size, width * E.Size, width * E.Size);
                         seen++;
                     }
                     for (int g = 0; g < group; g++)
                     {
-                        Softmax<E>(rotated + g * width, rowKeys, seen, width, weights);
-                        Mix<E>(weights, rowValues, seen, width, sums);
+                        Softmax<V>(rotated + g * width, rowKeys, seen, weights);
+                        Mix<V>(weights, rowValues, seen, sums);
                         long at = ((long)row * heads * group + head * group + g) * width;
                         for (int i = 0; i < width; i++) E.Set(output, at + i, sums[i]);
                     }
                 }
             }
             ArrayPool<float>.Shared.Return(buffer);
-        });
-    }
-
-    private static void Rotate<E>(void* source, long at, void* cos, void* sin, int row, int width, float scale, float* target)
-        where E : struct, IVectorElement
-    {
-        int half = width / 2;
-        for (int i = 0; i < half; i++)
-        {
-            float c = E.Get(cos, (long)row * half + i), s = E.Get(sin, (long)row * half + i);
-            float first = E.Get(source, at + i), second = E.Get(source, at + half + i);
-            target[i] = (first * c - second * s) * scale;
-            target[half + i] = (second * c + first * s) * scale;
         }
-    }
 
-    private static void Softmax<E>(float* query, void* keys, int seen, int width, float* weights)
-        where E : struct, IVectorElement
-    {
-        float maximum = float.NegativeInfinity;
-        for (int n = 0; n < seen; n++)
+        private void Rotate(void* source, long at, int row, float scale, float* target)
         {
-            long start = (long)n * width;
-            var sums = Vector512<float>.Zero;
-            int i = 0;
-            for (; i + 16 <= width; i += 16) sums = Vector512.FusedMultiplyAdd(E.Load(keys, start + i), Vector512.Load(query + i), sums);
-            float sum = Vector512.Sum(sums);
-            for (; i < width; i++) sum += E.Get(keys, start + i) * query[i];
-            weights[n] = sum;
-            maximum = MathF.Max(maximum, sum);
+            int half = width / 2;
+            for (int i = 0; i < half; i++)
+            {
+                float c = E.Get(cos, (long)row * half + i), s = E.Get(sin, (long)row * half + i);
+                float first = E.Get(source, at + i), second = E.Get(source, at + half + i);
+                target[i] = (first * c - second * s) * scale;
+                target[half + i] = (second * c + first * s) * scale;
+            }
         }
-        float total = 0;
-        for (int n = 0; n < seen; n++) total += weights[n] = MathF.Exp(weights[n] - maximum);
-        for (int n = 0; n < seen; n++) weights[n] /= total;
-    }
 
-    private static void Mix<E>(float* weights, void* values, int seen, int width, float* sums)
-        where E : struct, IVectorElement
-    {
-        new Span<float>(sums, width).Clear();
-        for (int n = 0; n < seen; n++)
+        private void Softmax<V>(float* query, void* keys, int seen, float* weights)
+            where V : struct, IFloats<V>
         {
-            long start = (long)n * width;
-            var weight = Vector512.Create(weights[n]);
-            int i = 0;
-            for (; i + 16 <= width; i += 16)
-                Vector512.FusedMultiplyAdd(weight, E.Load(values, start + i), Vector512.Load(sums + i)).Store(sums + i);
-            for (; i < width; i++) sums[i] += weights[n] * E.Get(values, start + i);
+            float maximum = float.NegativeInfinity;
+            for (int n = 0; n < seen; n++)
+            {
+                long start = (long)n * width;
+                var sums = default(V);
+                int i = 0;
+                for (; i + 16 <= width; i += 16) sums = V.FusedMultiplyAdd(E.Load<V>(keys, start + i), V.Load(query + i), sums);
+                float sum = V.Sum(sums);
+                for (; i < width; i++) sum += E.Get(keys, start + i) * query[i];
+                weights[n] = sum;
+                maximum = MathF.Max(maximum, sum);
+            }
+            float total = 0;
+            for (int n = 0; n < seen; n++) total += weights[n] = MathF.Exp(weights[n] - maximum);
+            for (int n = 0; n < seen; n++) weights[n] /= total;
+        }
+
+        private void Mix<V>(float* weights, void* values, int seen, float* sums)
+            where V : struct, IFloats<V>
+        {
+            new Span<float>(sums, width).Clear();
+            for (int n = 0; n < seen; n++)
+            {
+                long start = (long)n * width;
+                var weight = V.All(weights[n]);
+                int i = 0;
+                for (; i + 16 <= width; i += 16)
+                    V.Store(sums + i, V.FusedMultiplyAdd(weight, E.Load<V>(values, start + i), V.Load(sums + i)));
+                for (; i < width; i++) sums[i] += weights[n] * E.Get(values, start + i);
+            }
         }
     }
 }

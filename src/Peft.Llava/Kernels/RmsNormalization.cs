@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -64,34 +63,7 @@ public static class RmsNormalization
         long width = input.shape[^1];
         void* x = CpuTensor.Pointer(input), w = CpuTensor.Pointer(weight), y = CpuTensor.Pointer(result);
         float* r = (float*)CpuTensor.Pointer(scale);
-        CpuParallel.For(Rows(input), 1, (begin, end) =>
-        {
-            float* rounded = stackalloc float[1];
-            for (long row = begin; row < end; row++)
-            {
-                long start = row * width;
-                var sums = Vector512<float>.Zero;
-                long i = 0;
-                for (; i + 16 <= width; i += 16)
-                {
-                    var v = X.Load(x, start + i);
-                    sums += v * v;
-                }
-                float sum = Vector512.Sum(sums);
-                for (; i < width; i++) sum += X.Get(x, start + i) * X.Get(x, start + i);
-                float factor = 1 / MathF.Sqrt(sum / width + (float)epsilon);
-                r[row] = factor;
-                for (i = 0; i + 16 <= width; i += 16)
-                {
-                    Y.Store(y, start + i, X.Round(X.Load(x, start + i) * factor) * W.Load(w, i));
-                }
-                for (; i < width; i++)
-                {
-                    X.Set(rounded, 0, X.Get(x, start + i) * factor);
-                    Y.Set(y, start + i, X.Get(rounded, 0) * W.Get(w, i));
-                }
-            }
-        });
+        VectorLoops.Run(new ForwardLoop<X, W, Y>(x, w, y, r, width, (float)epsilon), Rows(input), 1);
     }
 
     private static unsafe void Backward<X, W, Y>(Tensor input, Tensor weight, Tensor scale, Tensor grad, Tensor gradInput)
@@ -102,25 +74,70 @@ public static class RmsNormalization
         long width = input.shape[^1];
         void* x = CpuTensor.Pointer(input), w = CpuTensor.Pointer(weight), dy = CpuTensor.Pointer(grad), dx = CpuTensor.Pointer(gradInput);
         float* r = (float*)CpuTensor.Pointer(scale);
-        CpuParallel.For(Rows(input), 1, (begin, end) =>
+        VectorLoops.Run(new BackwardLoop<X, W, Y>(x, w, dy, dx, r, width), Rows(input), 1);
+    }
+
+    private readonly unsafe struct ForwardLoop<X, W, Y>(void* x, void* w, void* y, float* r, long width, float epsilon) : IVectorLoop
+        where X : struct, IVectorElement
+        where W : struct, IVectorElement
+        where Y : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
+        {
+            float* rounded = stackalloc float[1];
+            for (long row = begin; row < end; row++)
+            {
+                long start = row * width;
+                var sums = default(V);
+                long i = 0;
+                for (; i + 16 <= width; i += 16)
+                {
+                    var v = X.Load<V>(x, start + i);
+                    sums += v * v;
+                }
+                float sum = V.Sum(sums);
+                for (; i < width; i++) sum += X.Get(x, start + i) * X.Get(x, start + i);
+                float factor = 1 / MathF.Sqrt(sum / width + epsilon);
+                r[row] = factor;
+                for (i = 0; i + 16 <= width; i += 16)
+                {
+                    Y.Store(y, start + i, X.Round(X.Load<V>(x, start + i) * factor) * W.Load<V>(w, i));
+                }
+                for (; i < width; i++)
+                {
+                    X.Set(rounded, 0, X.Get(x, start + i) * factor);
+                    Y.Set(y, start + i, X.Get(rounded, 0) * W.Get(w, i));
+                }
+            }
+        }
+    }
+
+    private readonly unsafe struct BackwardLoop<X, W, Y>(void* x, void* w, void* dy, void* dx, float* r, long width) : IVectorLoop
+        where X : struct, IVectorElement
+        where W : struct, IVectorElement
+        where Y : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
             for (long row = begin; row < end; row++)
             {
                 long start = row * width;
                 float factor = r[row];
-                var products = Vector512<float>.Zero;
+                var products = default(V);
                 long i = 0;
                 for (; i + 16 <= width; i += 16)
-                    products += Y.Load(dy, start + i) * W.Load(w, i) * X.Load(x, start + i);
-                float dot = Vector512.Sum(products);
+                    products += Y.Load<V>(dy, start + i) * W.Load<V>(w, i) * X.Load<V>(x, start + i);
+                float dot = V.Sum(products);
                 for (; i < width; i++) dot += Y.Get(dy, start + i) * W.Get(w, i) * X.Get(x, start + i);
                 float correction = dot / width * factor * factor * factor;
                 for (i = 0; i + 16 <= width; i += 16)
-                    X.Store(dx, start + i, Y.Load(dy, start + i) * W.Load(w, i) * factor - X.Load(x, start + i) * correction);
+                    X.Store(dx, start + i, Y.Load<V>(dy, start + i) * W.Load<V>(w, i) * factor - X.Load<V>(x, start + i) * correction);
                 for (; i < width; i++)
                     X.Set(dx, start + i, Y.Get(dy, start + i) * W.Get(w, i) * factor - X.Get(x, start + i) * correction);
             }
-        });
+        }
     }
 
     private sealed class Function : autograd.SingleTensorFunction<Function>

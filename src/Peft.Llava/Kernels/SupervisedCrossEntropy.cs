@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -83,31 +82,38 @@ public static class SupervisedCrossEntropy
         using var contiguous = targets.contiguous();
         long* target = (long*)CpuTensor.Pointer(contiguous);
         var losses = new double[rows];
-        CpuParallel.For(rows, 1, (begin, end) =>
+        VectorLoops.Run(new Loop<E>(p, target, losses, width), rows, 1);
+        return losses.Sum();
+    }
+
+    private readonly unsafe struct Loop<E>(void* p, long* target, double[] losses, long width) : IVectorLoop
+        where E : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
             for (long row = begin; row < end; row++)
             {
                 long start = row * width, i = 0;
-                var maxima = Vector512.Create(float.NegativeInfinity);
-                for (; i + 16 <= width; i += 16) maxima = Vector512.Max(maxima, E.Load(p, start + i));
-                float maximum = VectorMath.Max(maxima);
+                var maxima = V.All(float.NegativeInfinity);
+                for (; i + 16 <= width; i += 16) maxima = V.Max(maxima, E.Load<V>(p, start + i));
+                float maximum = V.Largest(maxima);
                 for (; i < width; i++) maximum = MathF.Max(maximum, E.Get(p, start + i));
                 float wanted = E.Get(p, start + target[row]);
 
-                var sums = Vector512<float>.Zero;
-                for (i = 0; i + 16 <= width; i += 16) sums += VectorMath.Exp(E.Load(p, start + i) - Vector512.Create(maximum));
-                double sum = Vector512.Sum(sums);
+                var sums = default(V);
+                for (i = 0; i + 16 <= width; i += 16) sums += VectorMath.Exp(E.Load<V>(p, start + i) - V.All(maximum));
+                double sum = V.Sum(sums);
                 for (; i < width; i++) sum += Math.Exp(E.Get(p, start + i) - maximum);
                 losses[row] = Math.Log(sum) + maximum - wanted;
 
                 float inverse = (float)(1 / sum);
                 for (i = 0; i + 16 <= width; i += 16)
-                    E.Store(p, start + i, VectorMath.Exp(E.Load(p, start + i) - Vector512.Create(maximum)) * inverse);
+                    E.Store(p, start + i, VectorMath.Exp(E.Load<V>(p, start + i) - V.All(maximum)) * inverse);
                 for (; i < width; i++) E.Set(p, start + i, MathF.Exp(E.Get(p, start + i) - maximum) * inverse);
                 E.Set(p, start + target[row], MathF.Exp(wanted - maximum) * inverse - 1);
             }
-        });
-        return losses.Sum();
+        }
     }
 
     private sealed class Function : autograd.SingleTensorFunction<Function>

@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -46,22 +45,7 @@ public static class SwiGlu
         where E : struct, IVectorElement
     {
         void* g = CpuTensor.Pointer(gate), u = CpuTensor.Pointer(up), y = CpuTensor.Pointer(result);
-        CpuParallel.For(gate.numel(), 4096, (begin, end) =>
-        {
-            float* rounded = stackalloc float[1];
-            long i = begin;
-            for (; i + 16 <= end; i += 16)
-            {
-                var x = E.Load(g, i);
-                E.Store(y, i, E.Round(x / (Vector512<float>.One + VectorMath.Exp(-x))) * E.Load(u, i));
-            }
-            for (; i < end; i++)
-            {
-                float x = E.Get(g, i);
-                E.Set(rounded, 0, x / (1 + MathF.Exp(-x)));
-                E.Set(y, i, E.Get(rounded, 0) * E.Get(u, i));
-            }
-        });
+        VectorLoops.Run(new ForwardLoop<E>(g, u, y), gate.numel(), 4096);
     }
 
     private static unsafe void Backward<E>(Tensor gate, Tensor up, Tensor grad, Tensor gradGate, Tensor gradUp)
@@ -69,17 +53,46 @@ public static class SwiGlu
     {
         void* g = CpuTensor.Pointer(gate), u = CpuTensor.Pointer(up), dy = CpuTensor.Pointer(grad);
         void* dg = CpuTensor.Pointer(gradGate), du = CpuTensor.Pointer(gradUp);
-        CpuParallel.For(gate.numel(), 4096, (begin, end) =>
+        VectorLoops.Run(new BackwardLoop<E>(g, u, dy, dg, du), gate.numel(), 4096);
+    }
+
+    private readonly unsafe struct ForwardLoop<E>(void* g, void* u, void* y) : IVectorLoop
+        where E : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
+        {
+            float* rounded = stackalloc float[1];
+            long i = begin;
+            for (; i + 16 <= end; i += 16)
+            {
+                var x = E.Load<V>(g, i);
+                E.Store(y, i, E.Round(x / (V.All(1f) + VectorMath.Exp(-x))) * E.Load<V>(u, i));
+            }
+            for (; i < end; i++)
+            {
+                float x = E.Get(g, i);
+                E.Set(rounded, 0, x / (1 + MathF.Exp(-x)));
+                E.Set(y, i, E.Get(rounded, 0) * E.Get(u, i));
+            }
+        }
+    }
+
+    private readonly unsafe struct BackwardLoop<E>(void* g, void* u, void* dy, void* dg, void* du) : IVectorLoop
+        where E : struct, IVectorElement
+    {
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
         {
             long i = begin;
             for (; i + 16 <= end; i += 16)
             {
-                var x = E.Load(g, i);
-                var d = E.Load(dy, i);
-                var sigmoid = Vector512<float>.One / (Vector512<float>.One + VectorMath.Exp(-x));
+                var x = E.Load<V>(g, i);
+                var d = E.Load<V>(dy, i);
+                var sigmoid = V.All(1f) / (V.All(1f) + VectorMath.Exp(-x));
                 var silu = x * sigmoid;
                 E.Store(du, i, d * silu);
-                E.Store(dg, i, d * E.Load(u, i) * (sigmoid + silu - silu * sigmoid));
+                E.Store(dg, i, d * E.Load<V>(u, i) * (sigmoid + silu - silu * sigmoid));
             }
             for (; i < end; i++)
             {
@@ -89,7 +102,7 @@ public static class SwiGlu
                 E.Set(du, i, d * silu);
                 E.Set(dg, i, d * E.Get(u, i) * (sigmoid + silu - silu * sigmoid));
             }
-        });
+        }
     }
 
     private sealed class Function : autograd.SingleTensorFunction<Function>

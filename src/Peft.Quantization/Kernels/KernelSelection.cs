@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Peft.Core;
 using TorchSharp;
 
 namespace Peft.Quantization;
@@ -15,8 +16,13 @@ public static class KernelSelection
     /// <summary>The levels this machine can run, slowest first.</summary>
     public static IReadOnlyList<KernelLevel> Supported { get; } = [.. Enum.GetValues<KernelLevel>().Where(Supports)];
 
-    /// <summary>The fastest level of this machine.</summary>
-    public static KernelLevel Best => Supported[^1];
+    /// <summary>The fastest level that the level of the processor in use (<see cref="CpuLevels.Current"/>) allows.</summary>
+    public static KernelLevel Best => Supported.Last(level => level <= CpuLevels.Current switch
+    {
+        CpuLevel.Vector128 => KernelLevel.Vector128,
+        CpuLevel.Avx2 => KernelLevel.Avx2,
+        _ => KernelLevel.Avx512,
+    });
 
     /// <summary>The level in use for tensors on the CPU: the forced one, else the best. Other devices always use <see cref="KernelLevel.Reference"/>.</summary>
     public static KernelLevel Current => Forced.Value ?? Best;

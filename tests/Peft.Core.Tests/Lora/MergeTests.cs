@@ -11,14 +11,19 @@ public sealed class MergeTests
 {
     private const string Path = "projection";
 
-    public static TheoryData<ScalarType, bool> Cases() => new()
+    public static TheoryData<ScalarType, bool, VectorWidth> Cases()
     {
-        { ScalarType.Float32, true }, { ScalarType.Float32, false }, { ScalarType.BFloat16, true }, { ScalarType.BFloat16, false },
-    };
+        var cases = new TheoryData<ScalarType, bool, VectorWidth>();
+        foreach (var width in Enum.GetValues<VectorWidth>())
+            foreach (var dtype in new[] { ScalarType.Float32, ScalarType.BFloat16 })
+                foreach (bool safe in new[] { true, false }) cases.Add(dtype, safe, width);
+        return cases;
+    }
 
-    [Theory, MemberData(nameof(Cases))]
-    public void The_weight_is_the_operators_bit_for_bit_and_the_report_has_their_norms(ScalarType dtype, bool safe)
+    [Theory, MemberData(nameof(Cases)), Trait("Level", "any")]
+    public void The_weight_is_the_operators_bit_for_bit_and_the_report_has_their_norms(ScalarType dtype, bool safe, VectorWidth width)
     {
+        using var forced = VectorLoops.ForceWidth(width);
         using var scope = NewDisposeScope();
         // 34,071 elements: several chunks of the kernel, the last of an odd length.
         using var net = nn.Sequential((Path, nn.Linear(277, 123)));

@@ -35,6 +35,34 @@ public sealed class SeededDropoutTests
         TensorAssert.Close(expected, target, 1e-6, 0, "added");
     }
 
+    [Theory, InlineData(ScalarType.Float32), InlineData(ScalarType.BFloat16), Trait("Level", "any")]
+    public void The_mask_is_the_written_out_one_at_each_width(ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        const ulong Seed = 0xfedcba9876543210;
+        const int Count = 2 * 4096 + 32 + 13;                   // several ranges, and an end that fills no vector
+        var x = randn(Count).to(dtype);
+        x[5] = float.NaN;
+        static ulong Mixed(ulong counter)
+        {
+            ulong z = Seed + counter * 0x9E3779B97F4A7C15;
+            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+            return z ^ (z >> 31);
+        }
+        var kept = tensor(Enumerable.Range(0, Count).Select(i => (ushort)(Mixed((ulong)i / 4) >> (16 * (i % 4))) >= (int)(0.25 * 65536)).ToArray());
+        var expected = where(kept, x.to(ScalarType.Float32) * (float)(1 / 0.75), zeros(Count));
+        foreach (var width in Enum.GetValues<VectorWidth>())
+        {
+            using var forced = VectorLoops.ForceWidth(width);
+            var mask = SeededDropout.MaskOf(Seed, 0.25);
+            TensorAssert.Equal(expected.to(dtype), mask.Apply(x), $"{width}");
+            var target = ones(Count).to(dtype);
+            mask.AddTo(x, target);
+            TensorAssert.Equal((expected + 1).to(dtype), target, $"{width}, added");
+        }
+    }
+
     [Fact]
     public void The_mask_does_not_depend_on_the_number_of_threads_and_follows_the_seed()
     {

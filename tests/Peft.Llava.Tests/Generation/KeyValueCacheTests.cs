@@ -1,3 +1,4 @@
+using Peft.Core;
 using Peft.Testing;
 using TorchSharp;
 using Xunit;
@@ -7,9 +8,13 @@ namespace Peft.Llava.Tests;
 
 public sealed class KeyValueCacheTests
 {
-    [Theory, InlineData(ScalarType.Float32, 2e-5), InlineData(ScalarType.BFloat16, 0.06)]
-    public void Decoding_token_by_token_scores_as_the_whole_sequence_at_once(ScalarType dtype, double tolerance)
+    [Theory, Trait("Level", "any")]
+    [InlineData(ScalarType.Float32, 2e-5, VectorWidth.Bits128), InlineData(ScalarType.Float32, 2e-5, VectorWidth.Bits256)]
+    [InlineData(ScalarType.Float32, 2e-5, VectorWidth.Bits512), InlineData(ScalarType.BFloat16, 0.06, VectorWidth.Bits128)]
+    [InlineData(ScalarType.BFloat16, 0.06, VectorWidth.Bits256), InlineData(ScalarType.BFloat16, 0.06, VectorWidth.Bits512)]
+    public void Decoding_token_by_token_scores_as_the_whole_sequence_at_once(ScalarType dtype, double tolerance, VectorWidth width)
     {
+        using var forced = VectorLoops.ForceWidth(width);
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         using var tiny = TinyLlava.Create(9, dtype);

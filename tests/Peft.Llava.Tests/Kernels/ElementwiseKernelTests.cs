@@ -1,3 +1,4 @@
+using Peft.Core;
 using Peft.Testing;
 using TorchSharp;
 using Xunit;
@@ -5,6 +6,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests;
 
+[Trait("Level", "any")]
 public sealed class ElementwiseKernelTests
 {
     [Theory]
@@ -49,20 +51,27 @@ public sealed class ElementwiseKernelTests
             SwiGlu.Apply(RmsNormalization.Apply(x, ones(33), 1e-5), x).sum().backward();
         });
 
-    /// <summary>Outputs and input gradients, as a share of the largest value.</summary>
+    /// <summary>Outputs and input gradients, as a share of the largest value; the kernel's are the same bits at each width.</summary>
     internal static void Compare(Tensor[] inputs, Func<Tensor[], Tensor> kernel, Func<Tensor[], Tensor> reference, Tensor gradient, double relative)
     {
-        var mine = inputs.Select(t => t.clone().requires_grad_(true)).ToArray();
         var theirs = inputs.Select(t => t.clone().requires_grad_(true)).ToArray();
-        var got = kernel(mine);
         var expected = reference(theirs);
-        Assert.Equal(expected.dtype, got.dtype);
-        Near(expected, got, relative, "output");
-        got.backward(new[] { gradient });
         expected.backward(new[] { gradient });
-        for (int i = 0; i < inputs.Length; i++) Near(theirs[i].grad!, mine[i].grad!, relative, $"gradient of input {i}");
-        using var noGrad = no_grad();
-        Near(expected, kernel(inputs), relative, "output without autograd");
+        Tensor[]? first = null;
+        foreach (var width in Enum.GetValues<VectorWidth>())
+        {
+            using var forced = VectorLoops.ForceWidth(width);
+            var mine = inputs.Select(t => t.clone().requires_grad_(true)).ToArray();
+            var got = kernel(mine);
+            Assert.Equal(expected.dtype, got.dtype);
+            Near(expected, got, relative, "output");
+            got.backward(new[] { gradient });
+            for (int i = 0; i < inputs.Length; i++) Near(theirs[i].grad!, mine[i].grad!, relative, $"gradient of input {i}");
+            using (no_grad()) Near(expected, kernel(inputs), relative, "output without autograd");
+            Tensor[] all = [got.detach(), .. mine.Select(t => t.grad!)];
+            first ??= all;
+            for (int i = 0; i < all.Length; i++) TensorAssert.Equal(first[i], all[i], $"{width} against {VectorWidth.Bits128}, {i}");
+        }
     }
 
     internal static void Near(Tensor expected, Tensor got, double relative, string what)

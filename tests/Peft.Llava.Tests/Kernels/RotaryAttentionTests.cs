@@ -5,6 +5,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests;
 
+[Trait("Level", "any")]
 public sealed class RotaryAttentionTests
 {
     [Theory]

@@ -6,6 +6,7 @@ using static TorchSharp.torch;
 
 namespace Peft.Llava.Tests;
 
+[Trait("Level", "any")]
 public sealed class SupervisedCrossEntropyTests
 {
     [Theory]

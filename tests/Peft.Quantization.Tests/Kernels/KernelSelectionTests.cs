@@ -1,3 +1,4 @@
+using Peft.Core;
 using Xunit;
 
 namespace Peft.Quantization.Tests;
@@ -14,6 +15,18 @@ public sealed class KernelSelectionTests
             Assert.Equal(KernelLevel.Scalar, KernelSelection.Current);
         }
         Assert.Equal(KernelSelection.Best, KernelSelection.Current);
+    }
+
+    [Fact, Trait("Level", "any")]
+    public void A_forced_level_of_the_processor_is_followed_unless_the_kernels_own_is_forced()
+    {
+        foreach (var level in CpuLevels.Supported)
+        {
+            using var forced = CpuLevels.Force(level);
+            var wanted = level switch { CpuLevel.Vector128 => KernelLevel.Vector128, CpuLevel.Avx2 => KernelLevel.Avx2, _ => KernelLevel.Avx512 };
+            Assert.Equal(wanted, KernelSelection.Current);
+            using (KernelSelection.Force(KernelLevel.Scalar)) Assert.Equal(KernelLevel.Scalar, KernelSelection.Current);
+        }
     }
 
     [Fact]

@@ -63,6 +63,9 @@ public sealed class AdamW(
         // Only torch's add does not: it rounds its factor, and for some elements the product, so it is left to libtorch.
         Tensor AddScaled(Tensor a, Tensor b, double factor) => Wide(a.to(p.dtype).add(b.to(p.dtype), alpha: factor));
 
+        // It rounds the number it adds, too, which mul, div and addcmul do not.
+        double eps = s.RoundedEpsilon(p.dtype);
+
         var g = Round(Wide(gradient) * s.GradientScale);
         var weight = Wide(p);
         var second2 = Round(Round(Wide(second) * s.Beta2).addcmul(g, g, 1 - s.Beta2));
@@ -72,13 +75,13 @@ public sealed class AdamW(
         {
             weight = Round(weight * (1 - s.Rate * s.WeightDecay));
             first2 = Round(Wide(first).lerp(g, 1 - s.Beta1));
-            var root = Round(Round(Round(second2.sqrt()) / correction2) + s.Epsilon);
+            var root = Round(Round(Round(second2.sqrt()) / correction2) + eps);
             weight = Round(weight.addcdiv(first2, root, -s.Rate / correction1));
         }
         else
         {
             first2 = AddScaled(Wide(first) * s.Beta1, g, 1 - s.Beta1);
-            weight = Round(weight.addcdiv(first2, Round(Round(second2.sqrt()) + s.Epsilon), -s.Rate * correction2 / correction1));
+            weight = Round(weight.addcdiv(first2, Round(Round(second2.sqrt()) + eps), -s.Rate * correction2 / correction1));
             if (s.WeightDecay > 0) weight = AddScaled(weight, weight, -s.Rate * s.WeightDecay);
         }
         first.copy_(first2);
@@ -96,4 +99,13 @@ public sealed class AdamW(
 /// <param name="Step">The parameter's step, from 1.</param>
 /// <param name="GradientScale">Multiplies the gradient first.</param>
 public readonly record struct AdamWSettings(
-    double Rate, double Beta1, double Beta2, double Epsilon, double WeightDecay, int Step, double GradientScale);
+    double Rate, double Beta1, double Beta2, double Epsilon, double WeightDecay, int Step, double GradientScale)
+{
+    /// <summary>Epsilon as torch's <c>add_</c> uses it: rounded to the dtype of what it is added to.</summary>
+    internal double RoundedEpsilon(ScalarType dtype)
+    {
+        if (dtype is not (ScalarType.BFloat16 or ScalarType.Float16)) return Epsilon;
+        using var scope = NewDisposeScope();
+        return tensor(Epsilon, ScalarType.Float32).to(dtype).to(ScalarType.Float32).item<float>();
+    }
+}

@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -36,72 +35,80 @@ public sealed class AdamWKernel
         nint m = (nint)CpuTensor.Pointer(first), v = (nint)CpuTensor.Pointer(second);
         long size = half ? BFloat16Element.Size : Float32Element.Size;
         long count = parameter.numel();
+        var factors = new Factors(settings, parameter.dtype);
         for (long from = 0; from < count; from += Chunk)
         {
             nint offset = (nint)(from * size);
-            _work.Add(new Work(p + offset, g + offset, m + offset, v + offset, (int)Math.Min(Chunk, count - from), half, settings));
+            _work.Add(new Work(p + offset, g + offset, m + offset, v + offset, (int)Math.Min(Chunk, count - from), half, factors));
         }
     }
 
     /// <summary>Steps everything on the list and empties it.</summary>
     public void Run()
     {
-        CpuParallel.For(_work.Count, 1, (begin, end) =>
-        {
-            for (long i = begin; i < end; i++) Step(_work[(int)i]);
-        });
+        VectorLoops.Run(new Loop(_work), _work.Count, 1);
         _work.Clear();
     }
 
-    private static unsafe void Step(Work w)
+    private readonly struct Loop(List<Work> work) : IVectorLoop
     {
-        var f = new Factors(w.Settings);
-        if (w.Half) Step<BFloat16Element>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
-        else Step<Float32Element>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, f);
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
+        {
+            for (long i = begin; i < end; i++) Step<V>(work[(int)i]);
+        }
     }
 
-    private static unsafe void Step<TElement>(void* p, void* g, void* m, void* v, int count, Factors f)
-        where TElement : struct, IVectorElement
+    private static unsafe void Step<V>(Work w)
+        where V : struct, IFloats<V>
+    {
+        if (w.Half) Step<BFloat16Element, V>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, w.Factors);
+        else Step<Float32Element, V>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, w.Factors);
+    }
+
+    private static unsafe void Step<E, V>(void* p, void* g, void* m, void* v, int count, Factors f)
+        where E : struct, IVectorElement
+        where V : struct, IFloats<V>
     {
         int i = 0;
-        for (; i <= count - Lanes; i += Lanes) StepLanes<TElement>(p, g, m, v, i, f);
+        for (; i <= count - Lanes; i += Lanes) StepLanes<E, V>(p, g, m, v, i, f);
         if (i == count) return;
 
         // The rest goes through a full set of lanes of its own, so that there is one arithmetic only.
         byte* buffer = stackalloc byte[4 * Lanes * sizeof(float)];
-        int bytes = Lanes * sizeof(float), rest = (count - i) * TElement.Size, at = i * TElement.Size;
+        int bytes = Lanes * sizeof(float), rest = (count - i) * E.Size, at = i * E.Size;
         void*[] whole = [p, g, m, v];
         new Span<byte>(buffer, 4 * bytes).Clear();
         for (int t = 0; t < 4; t++) new Span<byte>((byte*)whole[t] + at, rest).CopyTo(new Span<byte>(buffer + t * bytes, rest));
-        StepLanes<TElement>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
+        StepLanes<E, V>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
         for (int t = 0; t < 4; t++)
             if (t != 1) new Span<byte>(buffer + t * bytes, rest).CopyTo(new Span<byte>((byte*)whole[t] + at, rest));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static unsafe void StepLanes<TElement>(void* p, void* g, void* m, void* v, long i, Factors f)
-        where TElement : struct, IVectorElement
+    private static unsafe void StepLanes<E, V>(void* p, void* g, void* m, void* v, long i, Factors f)
+        where E : struct, IVectorElement
+        where V : struct, IFloats<V>
     {
-        var gradient = TElement.Round(TElement.Load(g, i) * f.GradientScale);
-        var weight = TElement.Round(TElement.Load(p, i) * f.Keep);
-        var first = TElement.Load(m, i);
-        first = TElement.Round(f.FirstShare < 0.5f
+        V gradient = E.Load<V>(g, i);
+        if (f.GradientScale != 1) gradient = E.RoundPlain(gradient * f.GradientScale);
+        V first = E.Load<V>(m, i);
+        first = E.Round(f.FirstShare < 0.5f
             ? first + (gradient - first) * f.FirstShare
             : gradient - (gradient - first) * (1 - f.FirstShare));
-        var second = TElement.Round(TElement.Load(v, i) * f.SecondKeep);
-        second = TElement.Round(second + gradient * f.SecondShare * gradient);
-        var root = TElement.Round(TElement.Round(Vector512.Sqrt(second)) / f.Correction);
-        root = TElement.Round(root + Vector512.Create(f.Epsilon));
-        weight += first * f.MinusSize / root;
-        TElement.Store(p, i, weight);
-        TElement.Store(m, i, first);
-        TElement.Store(v, i, second);
+        E.StoreRounded(m, i, first);
+        V second = E.RoundPlain(E.Load<V>(v, i) * f.SecondKeep);
+        second = E.Round(second + gradient * f.SecondShare * gradient);
+        E.StoreRounded(v, i, second);
+        V root = E.RoundPlain(E.RoundPlain(V.Sqrt(second)) / f.Correction);
+        root = E.RoundPlain(root + V.All(f.Epsilon));
+        E.Store(p, i, E.RoundPlain(E.Load<V>(p, i) * f.Keep) + first * f.MinusSize / root);
     }
 
-    private readonly record struct Work(nint Parameter, nint Gradient, nint First, nint Second, int Count, bool Half, AdamWSettings Settings);
+    private readonly record struct Work(nint Parameter, nint Gradient, nint First, nint Second, int Count, bool Half, Factors Factors);
 
-    /// <summary>The step's scalars, computed in double and used in float32 as torch does.</summary>
-    private readonly struct Factors(AdamWSettings s)
+    /// <summary>The step's scalars, computed in double and used in float32 as torch does; only eps is rounded to bfloat16, by torch's <c>add_</c>.</summary>
+    private readonly struct Factors(AdamWSettings s, ScalarType dtype)
     {
         public readonly float GradientScale = (float)s.GradientScale;
         public readonly float Keep = (float)(1 - s.Rate * s.WeightDecay);
@@ -109,7 +116,7 @@ public sealed class AdamWKernel
         public readonly float SecondKeep = (float)s.Beta2;
         public readonly float SecondShare = (float)(1 - s.Beta2);
         public readonly float Correction = (float)Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step));
-        public readonly float Epsilon = (float)s.Epsilon;
+        public readonly float Epsilon = (float)s.RoundedEpsilon(dtype);
         public readonly float MinusSize = (float)(-s.Rate / (1 - Math.Pow(s.Beta1, s.Step)));
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.Intrinsics;
 using Peft.Core;
 using static TorchSharp.torch;
 
@@ -26,31 +25,38 @@ internal sealed unsafe class SquareSum
     public double Compute()
     {
         double[] parts = new double[_work.Count];
-        CpuParallel.For(_work.Count, 1, (begin, end) =>
-        {
-            for (long i = begin; i < end; i++)
-            {
-                var (data, count, half) = _work[(int)i];
-                parts[i] = half ? Sum<BFloat16Element>((void*)data, count) : Sum<Float32Element>((void*)data, count);
-            }
-        });
+        VectorLoops.Run(new Loop(_work, parts), _work.Count, 1);
         // In the order of the list, whatever threads took part: the same gradients always give the same bits.
         return parts.Sum();
     }
 
-    private static double Sum<T>(void* data, int count)
-        where T : struct, IVectorElement
+    private readonly struct Loop(List<(nint Data, int Count, bool Half)> work, double[] parts) : IVectorLoop
     {
-        var (first, second) = (Vector512<float>.Zero, Vector512<float>.Zero);
+        public void Run<V>(long begin, long end)
+            where V : struct, IFloats<V>
+        {
+            for (long i = begin; i < end; i++)
+            {
+                var (data, count, half) = work[(int)i];
+                parts[i] = half ? Sum<BFloat16Element, V>((void*)data, count) : Sum<Float32Element, V>((void*)data, count);
+            }
+        }
+    }
+
+    private static double Sum<E, V>(void* data, int count)
+        where E : struct, IVectorElement
+        where V : struct, IFloats<V>
+    {
+        var (first, second) = (default(V), default(V));
         int i = 0;
         for (; i <= count - 2 * Lanes; i += 2 * Lanes)
         {
-            var (a, b) = (T.Load(data, i), T.Load(data, i + Lanes));
+            var (a, b) = (E.Load<V>(data, i), E.Load<V>(data, i + Lanes));
             first += a * a;
             second += b * b;
         }
-        double sum = Vector512.Sum(first) + (double)Vector512.Sum(second);
-        for (; i < count; i++) sum += (double)T.Get(data, i) * T.Get(data, i);
+        double sum = V.Sum(first) + (double)V.Sum(second);
+        for (; i < count; i++) sum += (double)E.Get(data, i) * E.Get(data, i);
         return sum;
     }
 }

@@ -1,3 +1,4 @@
+using Peft.Core;
 using Peft.Llava;
 using Peft.Testing;
 using TorchSharp;
@@ -9,6 +10,75 @@ namespace Peft.Llava.Tests.Training;
 
 public sealed class AdamWTests
 {
+    // With an eps that bfloat16 has not, and moments so small that it counts.
+    [Theory, Trait("Fault", "trainer-1"), Trait("Level", "any")]
+    [InlineData(AdamWForm.Torch, true), InlineData(AdamWForm.Torch, false), InlineData(AdamWForm.Transformers, false)]
+    public void In_bfloat16_epsilon_is_rounded_before_it_is_added_as_torch_does(AdamWForm form, bool fused)
+    {
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(19);
+        const double Rate = 0.1, Decay = 0.05, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 0.01;
+        var p = new NamedParameter("p", new Parameter(randn([1003], generator: generator).to(ScalarType.BFloat16)));
+        var gradient = randn([1003], generator: generator).mul(0.02).to(ScalarType.BFloat16);
+        Tensor Round(Tensor wide) => wide.to(ScalarType.BFloat16).to(ScalarType.Float32);
+        var (weight, g) = (p.Parameter.detach().to(ScalarType.Float32), gradient.to(ScalarType.Float32));
+        var second = Round(zeros_like(g).addcmul(g, g, 1 - Beta2));
+        double correction1 = 1 - Beta1, correction2 = Math.Sqrt(1 - Beta2);
+        // The sum by libtorch's own operator.
+        Tensor AddEpsilon(Tensor root) => root.to(ScalarType.BFloat16).add_(Epsilon).to(ScalarType.Float32);
+        Tensor expected;
+        if (form == AdamWForm.Torch)
+        {
+            weight = Round(weight * (1 - Rate * Decay));
+            var first = Round(zeros_like(g).lerp(g, 1 - Beta1));
+            expected = weight.addcdiv(first, AddEpsilon(Round(Round(second.sqrt()) / correction2)), -Rate / correction1).to(ScalarType.BFloat16);
+        }
+        else
+        {
+            var first = zeros_like(gradient).add(gradient, alpha: 1 - Beta1).to(ScalarType.Float32);
+            weight = Round(weight.addcdiv(first, AddEpsilon(Round(second.sqrt())), -Rate * correction2 / correction1));
+            expected = weight.to(ScalarType.BFloat16).add(weight.to(ScalarType.BFloat16), alpha: -Rate * Decay);
+        }
+        p.Parameter.grad = gradient;
+        using var optimizer = new AdamW([new ParameterGroup("g", [p], Rate, Decay)], Beta1, Beta2, Epsilon, form, fused);
+        optimizer.Step();
+        TensorAssert.Equal(expected, p.Parameter, "parameter");
+    }
+
+    [Theory, Trait("Level", "any")]
+    [InlineData(ScalarType.Float32), InlineData(ScalarType.BFloat16)]
+    public void Every_width_gives_the_same_bits_NaN_and_infinity_included(ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        List<Tensor>? expected = null;
+        foreach (var width in Enum.GetValues<VectorWidth>())
+        {
+            using var forced = VectorLoops.ForceWidth(width);
+            var parameters = Make(dtype);
+            using var optimizer = new AdamW([new ParameterGroup("g", parameters, 0.013, 0.27)], 0.83, 0.97, 1e-4);
+            var bits = new List<Tensor>();
+            foreach (double scale in new[] { 1, 0.37, double.NaN })
+            {
+                using var generator = new Generator(3);
+                foreach (var p in parameters)
+                {
+                    var gradient = randn(p.Parameter.shape, generator: generator).to(dtype);
+                    gradient.flatten()[3] = double.PositiveInfinity;
+                    gradient.flatten()[7] = double.NaN;
+                    p.Parameter.grad = gradient;
+                }
+                optimizer.Step(scale);
+                if (double.IsNaN(scale)) Assert.True(parameters.TrueForAll(p => p.Parameter.isnan().all().ToBoolean()));
+                else Assert.Equal(2, parameters[0].Parameter.isnan().sum().ToInt64());
+                bits.AddRange(parameters.Select(p => p.Parameter.detach().clone()).Concat(optimizer.State.OrderBy(e => e.Key, StringComparer.Ordinal).Select(e => e.Value.clone())).Select(Bits));
+            }
+            expected ??= bits;
+            for (int i = 0; i < bits.Count; i++) TensorAssert.Equal(expected[i], bits[i], $"{width} tensor {i}");
+        }
+    }
+
+    private static Tensor Bits(Tensor t) => tensor(t.contiguous().bytes.ToArray());
+
     // 100,003 elements: more than one chunk, and not a multiple of the vector width.
     [Theory]
     [InlineData(ScalarType.Float32)]

@@ -1,3 +1,4 @@
+using Peft.Core;
 using Peft.Llava;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -9,7 +10,7 @@ namespace Peft.Llava.Tests.Training;
 public sealed class GradientNormTests
 {
     // More than one chunk, no multiple of the lanes, mixed dtypes, one gradient on strides, one in float64, one absent.
-    [Fact]
+    [Fact, Trait("Level", "any")]
     public void The_norm_is_that_of_all_gradients_together()
     {
         using var scope = NewDisposeScope();
@@ -29,6 +30,11 @@ public sealed class GradientNormTests
         Add(randn([3], generator: generator).to(ScalarType.Float64));
         parameters.Add(new NamedParameter("absent", new Parameter(zeros(3))));
         var norm = GradientNorm.Measure(parameters, 2.5);
+        foreach (var width in Enum.GetValues<VectorWidth>())
+        {
+            using var forced = VectorLoops.ForceWidth(width);
+            Assert.Equal(norm, GradientNorm.Measure(parameters, 2.5));
+        }
         Assert.Equal(Math.Sqrt(sum), norm.Norm, 1e-6 * Math.Sqrt(sum));
         Assert.Equal(2.5 / (norm.Norm + 1e-6), norm.Factor);
         Assert.Equal(1, GradientNorm.Measure(parameters, 0).Factor);
