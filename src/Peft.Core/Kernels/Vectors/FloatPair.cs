@@ -49,6 +49,11 @@ public readonly unsafe struct FloatPair<THalf> : IFloats<FloatPair<THalf>>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static void IFloats<FloatPair<THalf>>.StoreUpper(ushort* target, FloatPair<THalf> value)
     {
+        if (typeof(THalf) == typeof(Floats256))
+        {
+            Floats256.StoreUpper(target, Unsafe.BitCast<THalf, Floats256>(value._a), Unsafe.BitCast<THalf, Floats256>(value._b));
+            return;
+        }
         THalf.StoreUpper(target, value._a);
         THalf.StoreUpper(target + THalf.Count, value._b);
     }
@@ -72,13 +77,21 @@ public readonly unsafe struct FloatPair<THalf> : IFloats<FloatPair<THalf>>
     static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator *(FloatPair<THalf> left, FloatPair<THalf> right) => new(left._a * right._a, left._b * right._b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator *(FloatPair<THalf> left, float right) => new(left._a * right, left._b * right);
+    static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator *(FloatPair<THalf> left, float right)
+    {
+        THalf both = THalf.All(right);
+        return new(left._a * both, left._b * both);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator /(FloatPair<THalf> left, FloatPair<THalf> right) => new(left._a / right._a, left._b / right._b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator /(FloatPair<THalf> left, float right) => new(left._a / right, left._b / right);
+    static FloatPair<THalf> IFloats<FloatPair<THalf>>.operator /(FloatPair<THalf> left, float right)
+    {
+        THalf both = THalf.All(right);
+        return new(left._a / both, left._b / both);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static FloatPair<THalf> IFloats<FloatPair<THalf>>.Sqrt(FloatPair<THalf> value) => new(THalf.Sqrt(value._a), THalf.Sqrt(value._b));

@@ -102,6 +102,15 @@ public readonly unsafe struct Floats256 : IFloats<Floats256>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     static float IFloats<Floats256>.Largest(Floats256 value) => LargestOf(value._v);
 
+    /// <summary>The upper halves of the lanes of two vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void StoreUpper(ushort* target, Floats256 first, Floats256 second)
+    {
+        var (a, b) = (first._v.AsUInt32() >> 16, second._v.AsUInt32() >> 16);
+        if (Avx2.IsSupported) Avx2.Permute4x64(Avx2.PackUnsignedSaturate(a.AsInt32(), b.AsInt32()).AsUInt64(), 0b11_01_10_00).AsUInt16().Store(target);
+        else Vector256.Narrow(a, b).Store(target);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static float LargestOf(Vector256<float> v) => Floats128.LargestOf(Vector128.Max(v.GetLower(), v.GetUpper()));
 

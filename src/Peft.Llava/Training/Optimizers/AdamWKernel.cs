@@ -66,12 +66,23 @@ public sealed class AdamWKernel
         else Step<Float32Element, V>((void*)w.Parameter, (void*)w.Gradient, (void*)w.First, (void*)w.Second, w.Count, w.Factors);
     }
 
-    private static unsafe void Step<E, V>(void* p, void* g, void* m, void* v, int count, Factors f)
+    private static unsafe void Step<E, V>(void* p, void* g, void* m, void* v, int count, in Factors f)
         where E : struct, IVectorElement
         where V : struct, IFloats<V>
     {
+        // The weights follow one vector behind the moments: two short chains side by side instead of a long one, whose latency nothing hides.
         int i = 0;
-        for (; i <= count - Lanes; i += Lanes) StepLanes<E, V>(p, g, m, v, i, f);
+        if (count >= Lanes)
+        {
+            Moments<E, V>(g, m, v, 0, f, out V first, out V second);
+            for (i = Lanes; i <= count - Lanes; i += Lanes)
+            {
+                var (before, squares) = (first, second);
+                Moments<E, V>(g, m, v, i, f, out first, out second);
+                Weights<E, V>(p, i - Lanes, before, squares, f);
+            }
+            Weights<E, V>(p, i - Lanes, first, second, f);
+        }
         if (i == count) return;
 
         // The rest goes through a full set of lanes of its own, so that there is one arithmetic only.
@@ -80,29 +91,37 @@ public sealed class AdamWKernel
         void*[] whole = [p, g, m, v];
         new Span<byte>(buffer, 4 * bytes).Clear();
         for (int t = 0; t < 4; t++) new Span<byte>((byte*)whole[t] + at, rest).CopyTo(new Span<byte>(buffer + t * bytes, rest));
-        StepLanes<E, V>(buffer, buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f);
+        Moments<E, V>(buffer + bytes, buffer + 2 * bytes, buffer + 3 * bytes, 0, f, out V lastFirst, out V lastSecond);
+        Weights<E, V>(buffer, 0, lastFirst, lastSecond, f);
         for (int t = 0; t < 4; t++)
             if (t != 1) new Span<byte>(buffer + t * bytes, rest).CopyTo(new Span<byte>((byte*)whole[t] + at, rest));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static unsafe void StepLanes<E, V>(void* p, void* g, void* m, void* v, long i, Factors f)
+    private static unsafe void Moments<E, V>(void* g, void* m, void* v, long i, in Factors f, out V first, out V second)
         where E : struct, IVectorElement
         where V : struct, IFloats<V>
     {
         V gradient = E.Load<V>(g, i);
         if (f.GradientScale != 1) gradient = E.RoundPlain(gradient * f.GradientScale);
-        V first = E.Load<V>(m, i);
-        first = E.Round(f.FirstShare < 0.5f
+        first = E.Load<V>(m, i);
+        first = E.RoundPlain(f.FirstShare < 0.5f
             ? first + (gradient - first) * f.FirstShare
             : gradient - (gradient - first) * (1 - f.FirstShare));
         E.StoreRounded(m, i, first);
-        V second = E.RoundPlain(E.Load<V>(v, i) * f.SecondKeep);
-        second = E.Round(second + gradient * f.SecondShare * gradient);
+        second = E.RoundPlain(E.Load<V>(v, i) * f.SecondKeep);
+        second = E.RoundPlain(second + gradient * f.SecondShare * gradient);
         E.StoreRounded(v, i, second);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static unsafe void Weights<E, V>(void* p, long i, V first, V second, in Factors f)
+        where E : struct, IVectorElement
+        where V : struct, IFloats<V>
+    {
         V root = E.RoundPlain(E.RoundPlain(V.Sqrt(second)) / f.Correction);
         root = E.RoundPlain(root + V.All(f.Epsilon));
-        E.Store(p, i, E.RoundPlain(E.Load<V>(p, i) * f.Keep) + first * f.MinusSize / root);
+        E.StoreRounded(p, i, E.Round(E.RoundPlain(E.Load<V>(p, i) * f.Keep) + first * f.MinusSize / root));
     }
 
     private readonly record struct Work(nint Parameter, nint Gradient, nint First, nint Second, int Count, bool Half, Factors Factors);
