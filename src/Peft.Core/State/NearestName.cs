@@ -10,7 +10,7 @@ internal static class NearestName
     public static string? Find(string name, IEnumerable<string> candidates)
     {
         string? best = null;
-        int fewest = Math.Max(2, name.Length / 6) + 1;
+        int fewest = Math.Min(Math.Max(2, name.Length / 6), name.Length / 2) + 1;
         foreach (string candidate in candidates)
         {
             if (candidate == name) continue;

@@ -20,10 +20,10 @@ public sealed class PackedReportTests
         FrozenLinear layer = storage == "nf4" ? FourBitLinear.Quantize(new FourBitCodec(QuantType.Nf4), weight) : Int8Linear.Quantize(weight);
         long bytes = layer.StoredBytes;
         using var one = new OneLayer(layer);
-        using var peft = one.GetPeftModel(new LoraConfig { Rank = 8, Alpha = 3, TargetModules = ["lin"] });
+        using var peft = one.GetPeftModel(new LoraConfig { Rank = 8, Alpha = 3, TargetModules = ["fc"] });
         var report = peft.Report();
         Assert.Equal((4096, 69_632), (report.Trainable, report.Total));
-        Assert.StartsWith("trainable params: 4,096 || all params: 69,632 || trainable%: 5.8824\nbase lin: 0 trained, 65,536 frozen, ", report.ToString(), StringComparison.Ordinal);
+        Assert.StartsWith("trainable params: 4,096 || all params: 69,632 || trainable%: 5.8824\nbase fc: 0 trained, 65,536 frozen, ", report.ToString(), StringComparison.Ordinal);
         Assert.Equal(bytes + 4096 * 4, report.Bytes);
     }
 

@@ -8,7 +8,7 @@ namespace Peft.Llava;
 /// </summary>
 /// <param name="writer">Where to; it stays the caller's.</param>
 /// <param name="title">The name at the line's start.</param>
-/// <param name="live">Whether the line may be overwritten by a carriage return: true for a terminal (<c>!Console.IsOutputRedirected</c>).</param>
+/// <param name="live">Whether the line may be overwritten by a carriage return: true for a terminal, false where the output goes to a file.</param>
 /// <param name="time">The clock, for at most ten drawings a second; null for the system's.</param>
 public sealed class ProgressBar(TextWriter writer, string title = "train", bool live = false, TimeProvider? time = null) : ITrainingObserver
 {
