@@ -57,10 +57,11 @@ public sealed class UntiedHeadTests
     private static LlavaConfig Tied(bool inText)
     {
         var config = LlavaConfig.Load(BaseLlava);
-        if (!inText) return config.With("tie_word_embeddings", true);
         var text = (JsonObject)config.ToJson()["text_config"]!.DeepClone();
-        text["tie_word_embeddings"] = true;
-        return config.With("text_config", text);
+        text.Remove("tie_word_embeddings");
+        if (inText) text["tie_word_embeddings"] = true;
+        config = config.With("text_config", text);
+        return inText ? config : config.With("tie_word_embeddings", true);
     }
 
     private static (Tensor Table, Tensor Head) Weights(LlavaModel model)

@@ -25,7 +25,9 @@ public sealed class LlavaRecipeTests : IDisposable
         var arguments = new GoldenRun(folder, _folder.Path).Arguments;
         arguments = arguments with { Model = arguments.Model with { ProjectorWeights = projector } };
         var e = Assert.Throws<CheckpointMismatchException>(() => LlavaRecipe.PrepareModel(arguments));
-        Assert.Contains("1 tensor(s) do not fit the model that the configuration describes.\n  shape: model.mm_projector.0.weight: ", e.Message, StringComparison.Ordinal);
+        Assert.Contains("4 tensor(s) do not fit the model that the configuration describes.\n", e.Message, StringComparison.Ordinal);
+        Assert.Contains("\n  shape: model.mm_projector.0.weight: ", e.Message, StringComparison.Ordinal);
+        Assert.Contains("\n  missing: model.mm_projector.0.bias", e.Message, StringComparison.Ordinal);
         LeakGuard.AssertFlat(2, () => Assert.Throws<CheckpointMismatchException>(() => LlavaRecipe.PrepareModel(arguments)));
     }
 

@@ -55,7 +55,15 @@ public sealed class RecipeBaseTests : IDisposable
         }
         string plain = Of("--mm_use_im_patch_token False");
         Assert.Equal(plain, Of($"--mm_use_im_patch_token False --pretrain_mm_mlp_adapter {_folder.File("mlp.bin")}"));
-        Assert.Equal(plain, Of($"--mm_use_im_start_end True --pretrain_mm_mlp_adapter {_folder.File("mlp.bin")} --bf16 True --bits 4"));
+        string rows = _folder.File("rows.bin");
+        using (var scope = NewDisposeScope())
+        {
+            using var projector = TensorFiles.Open(_folder.File("mlp.bin"));
+            var tensors = projector.Entries.Keys.ToDictionary(key => key, projector.Load);
+            tensors["model.embed_tokens.weight"] = randn(2, tensors["model.mm_projector.2.bias"].shape[0]);
+            PickleWriter.Write(rows, tensors);
+        }
+        Assert.Equal(plain, Of($"--mm_use_im_patch_token False --mm_use_im_start_end True --pretrain_mm_mlp_adapter {rows} --bf16 True --bits 4"));
         Assert.NotEqual(plain, Of("--mm_use_im_patch_token False", "base-llava"));
     }
 
