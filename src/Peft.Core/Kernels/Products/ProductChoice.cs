@@ -71,7 +71,7 @@ public static class ProductChoice
     {
         if (Forced.Value is not null) return $"{engine} (forced)";
         if (engine == ProductEngine.Packed)
-            return $"packed product in float32 ({(dtype == ScalarType.BFloat16 ? $"{level} has no bfloat16 products" : $"faster than libtorch's at {level}")})";
+            return $"packed product in float32 ({(dtype == ScalarType.BFloat16 ? $"{level} has no bfloat16 products" : $"as fast as libtorch's at {level}, and one product for all storages")})";
         return level == CpuLevel.Avx512Bf16 ? $"libtorch ({level} has bfloat16 products)" : $"libtorch (level {level})";
     }
 }
