@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using static TorchSharp.torch;
 
 namespace Peft.Core;
@@ -21,8 +20,8 @@ internal static unsafe class FewRowsProduct
         => IsFew(input, weight.shape[1]) && CpuTensor.IsKernelReady(input) && CpuTensor.IsKernelReady(weight)
             && (ProductChoice.IsPacked(input, weight) || (input.dtype == ScalarType.BFloat16 && weight.dtype == ScalarType.BFloat16));
 
-    /// <summary>Whether an input has a few rows, and the processor has the instructions.</summary>
-    public static bool IsFew(Tensor input, long width) => Fma.IsSupported && Avx2.IsSupported && input.numel() > 0 && input.numel() <= MostRows * width;
+    /// <summary>Whether an input has a few rows.</summary>
+    public static bool IsFew(Tensor input, long width) => input.numel() > 0 && input.numel() <= MostRows * width;
 
     /// <summary>The product with a dense weight.</summary>
     /// <param name="input">(..., in).</param>
@@ -111,10 +110,10 @@ internal static unsafe class FewRowsProduct
         for (; i + 8 <= count; i += 8)
         {
             var v = E.Load(w, i);
-            s0 = Fma.MultiplyAdd(v, Vector256.Load(x + i), s0);
-            s1 = Fma.MultiplyAdd(v, Vector256.Load(x1 + i), s1);
-            s2 = Fma.MultiplyAdd(v, Vector256.Load(x2 + i), s2);
-            s3 = Fma.MultiplyAdd(v, Vector256.Load(x3 + i), s3);
+            s0 = Vector256.MultiplyAddEstimate(v, Vector256.Load(x + i), s0);
+            s1 = Vector256.MultiplyAddEstimate(v, Vector256.Load(x1 + i), s1);
+            s2 = Vector256.MultiplyAddEstimate(v, Vector256.Load(x2 + i), s2);
+            s3 = Vector256.MultiplyAddEstimate(v, Vector256.Load(x3 + i), s3);
         }
         float t0 = Vector256.Sum(s0), t1 = Vector256.Sum(s1), t2 = Vector256.Sum(s2), t3 = Vector256.Sum(s3);
         for (; i < count; i++)
@@ -138,10 +137,10 @@ internal static unsafe class FewRowsProduct
         long i = 0;
         for (; i + 32 <= count; i += 32)
         {
-            s0 = Fma.MultiplyAdd(E.Load(w, i), Vector256.Load(x + i), s0);
-            s1 = Fma.MultiplyAdd(E.Load(w, i + 8), Vector256.Load(x + i + 8), s1);
-            s2 = Fma.MultiplyAdd(E.Load(w, i + 16), Vector256.Load(x + i + 16), s2);
-            s3 = Fma.MultiplyAdd(E.Load(w, i + 24), Vector256.Load(x + i + 24), s3);
+            s0 = Vector256.MultiplyAddEstimate(E.Load(w, i), Vector256.Load(x + i), s0);
+            s1 = Vector256.MultiplyAddEstimate(E.Load(w, i + 8), Vector256.Load(x + i + 8), s1);
+            s2 = Vector256.MultiplyAddEstimate(E.Load(w, i + 16), Vector256.Load(x + i + 16), s2);
+            s3 = Vector256.MultiplyAddEstimate(E.Load(w, i + 24), Vector256.Load(x + i + 24), s3);
         }
         float sum = Vector256.Sum(s0 + s1 + (s2 + s3));
         for (; i < count; i++) sum += E.Get(w, i) * x[i];

@@ -41,7 +41,11 @@ internal readonly unsafe struct Half256 : IElement256
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Load(void* source, long index)
-        => Vector256.ShiftLeft(Avx2.ConvertToVector256Int32((ushort*)source + index), 16).AsSingle();
+    {
+        if (Avx2.IsSupported) return Vector256.ShiftLeft(Avx2.ConvertToVector256Int32((ushort*)source + index), 16).AsSingle();
+        var (lower, upper) = Vector128.Widen(Vector128.Load((ushort*)source + index));
+        return (Vector256.Create(lower, upper) << 16).AsSingle();
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(void* target, long index, Vector256<float> value)
